@@ -1,0 +1,1 @@
+//! Events in, exact rolling heat reports and SQL out.

@@ -1,0 +1,1 @@
+//! Heat in, a plan with reasons out; overrides, audit log, push until acknowledged.

@@ -1,0 +1,1 @@
+//! The auditor: SQL, journals and raw log lines in, invariants out. Shares no code with the writers.

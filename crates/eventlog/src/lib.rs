@@ -1,0 +1,1 @@
+//! The event log port (topics, partitions, consumer groups, offsets) and its providers.

@@ -1,0 +1,1 @@
+//! What tests share: contract suites, seeded traffic, temporary places, real servers.

@@ -1,0 +1,1 @@
+//! Purchase, stock, orders, payment and the moves of a product between tiers.
