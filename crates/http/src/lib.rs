@@ -1,1 +1,10 @@
-//! What every HTTP listener of the house shares: problem answers, request ids, bearer tokens, limits, graceful serving.
+//! What every HTTP listener of the house shares: problem answers, request ids, bearer tokens, body and
+//! time limits, graceful serving. It knows no route and no service.
+
+pub mod auth;
+pub mod problem;
+pub mod serve;
+
+pub use auth::{Caller, SharedAuthenticator, authenticate, bearer};
+pub use problem::{Problem, ProblemKind};
+pub use serve::{Limits, Listening, RequestIdExt, bind, harden};

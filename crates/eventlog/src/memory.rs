@@ -1,0 +1,3 @@
+//! Provider `memory`: for simulation and tests; nothing survives the process.
+/// stub
+pub struct MemoryLog;

@@ -1,0 +1,3 @@
+//! Provider `sqlite`: the embedded default, durable.
+/// stub
+pub struct SqliteLog;

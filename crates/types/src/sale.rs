@@ -1,0 +1,188 @@
+//! A sale as the merchandiser writes it: products, a window in the sale's own time zone, prices, limits.
+
+use std::collections::BTreeSet;
+
+use jiff::civil::DateTime;
+use jiff::tz::{Disambiguation, TimeZone};
+use serde::{Deserialize, Serialize};
+
+use crate::{Currency, Invalid, Money, PageId, SaleName, Sku, Tier, Timestamp};
+
+/// Most products in one sale; a plan and its tables stay small enough to push whole.
+pub const MAX_PRODUCTS: usize = 100_000;
+/// Most units of one product: keeps every sum inside a signed 64-bit column.
+pub const MAX_STOCK: u64 = 1_000_000_000;
+/// Most units one buyer may hold of one product.
+pub const MAX_LIMIT: u32 = 1_000;
+/// Longest display name in bytes.
+pub const MAX_DISPLAY_NAME: usize = 200;
+
+/// One product of a sale.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProductSpec {
+    /// The shop's id.
+    pub sku: Sku,
+    /// What shoppers read.
+    pub name: String,
+    /// Price of one unit.
+    pub price: Money,
+    /// Units for sale.
+    pub stock: u64,
+    /// Most units one buyer may hold.
+    pub limit: u32,
+    /// Tier at the opening second, if not `db`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initial_tier: Option<Tier>,
+    /// Pages of this product in the access log; by default the SKU itself.
+    pub pages: Vec<PageId>,
+}
+
+/// A checked sale.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SaleSpec {
+    /// Its name, part of the purchase URL.
+    pub name: SaleName,
+    /// IANA time zone in which the window was written.
+    pub zone: String,
+    /// First moment at which purchases are taken.
+    pub opens: Timestamp,
+    /// First moment at which they are no longer taken.
+    pub closes: Timestamp,
+    /// What is sold.
+    pub products: Vec<ProductSpec>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSale {
+    name: String,
+    zone: String,
+    opens: String,
+    closes: String,
+    currency: String,
+    #[serde(rename = "product", default)]
+    products: Vec<RawProduct>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawProduct {
+    sku: String,
+    name: String,
+    price: u64,
+    stock: u64,
+    limit: u32,
+    initial_tier: Option<String>,
+    #[serde(default)]
+    pages: Vec<String>,
+}
+
+impl SaleSpec {
+    /// Parses the fields of a `sale.toml` (any serde format). `opens` and `closes` are local times in
+    /// `zone` (`2026-11-27T09:00:00`); a local time that a clock change skips or repeats is refused.
+    pub fn deserialize<'de, D: serde::Deserializer<'de>>(source: D) -> Result<Result<Self, Invalid>, D::Error> {
+        RawSale::deserialize(source).map(Self::checked)
+    }
+
+    fn checked(raw: RawSale) -> Result<Self, Invalid> {
+        let zone = TimeZone::get(&raw.zone)
+            .map_err(|e| Invalid::new("zone", format!("{:?} is not an IANA time zone: {e}", raw.zone)))?;
+        let opens = local("opens", &raw.opens, &zone)?;
+        let closes = local("closes", &raw.closes, &zone)?;
+        if closes <= opens {
+            return Err(Invalid::new("closes", format!("{closes} is not after opens {opens}")));
+        }
+        let currency: Currency = raw.currency.parse()?;
+        if raw.products.is_empty() || raw.products.len() > MAX_PRODUCTS {
+            let n = raw.products.len();
+            return Err(Invalid::new("product", format!("{n} products; a sale has 1 to {MAX_PRODUCTS}")));
+        }
+        let mut seen = BTreeSet::new();
+        let mut pages_seen = BTreeSet::new();
+        let mut products = Vec::with_capacity(raw.products.len());
+        for (row, p) in raw.products.into_iter().enumerate() {
+            let product = checked_product(p, currency)
+                .map_err(|e| Invalid::new(e.what, format!("product {}: {}", row + 1, e.why)))?;
+            if !seen.insert(product.sku.clone()) {
+                return Err(Invalid::new("sku", format!("product {}: {} appears twice", row + 1, product.sku)));
+            }
+            for page in &product.pages {
+                if !pages_seen.insert(page.clone()) {
+                    return Err(Invalid::new("pages", format!("product {}: page {page} appears twice", row + 1)));
+                }
+            }
+            products.push(product);
+        }
+        Ok(Self { name: SaleName::new(raw.name)?, zone: raw.zone, opens, closes, products })
+    }
+}
+
+fn local(what: &'static str, text: &str, zone: &TimeZone) -> Result<Timestamp, Invalid> {
+    let civil: DateTime = text
+        .parse()
+        .map_err(|e| Invalid::new(what, format!("{text:?} is not a local time such as 2026-11-27T09:00:00: {e}")))?;
+    // Without this check jiff would quietly ignore an offset and take the wall time alone.
+    if text.ends_with('Z') || text.parse::<jiff::Timestamp>().is_ok() {
+        return Err(Invalid::new(what, format!("{text:?} carries an offset; write the local time of the sale's zone")));
+    }
+    zone.to_ambiguous_zoned(civil)
+        .disambiguate(Disambiguation::Reject)
+        .map(|z| Timestamp::from_millis(z.timestamp().as_millisecond()))
+        .map_err(|e| Invalid::new(what, format!("{text} is skipped or repeated by a clock change in this zone: {e}")))
+}
+
+fn checked_product(raw: RawProduct, currency: Currency) -> Result<ProductSpec, Invalid> {
+    let sku = Sku::new(&raw.sku)?;
+    if raw.name.trim().is_empty() || raw.name.len() > MAX_DISPLAY_NAME {
+        return Err(Invalid::new("name", format!("must have 1 to {MAX_DISPLAY_NAME} bytes")));
+    }
+    if raw.price == 0 {
+        return Err(Invalid::new("price", "is 0; give minor units (cents) above 0"));
+    }
+    if raw.stock > MAX_STOCK {
+        return Err(Invalid::new("stock", format!("{} is above {MAX_STOCK}", raw.stock)));
+    }
+    if raw.limit == 0 || raw.limit > MAX_LIMIT {
+        return Err(Invalid::new("limit", format!("{} is not in 1 to {MAX_LIMIT}", raw.limit)));
+    }
+    let pages = if raw.pages.is_empty() {
+        vec![PageId::new(sku.as_str())?]
+    } else {
+        raw.pages.into_iter().map(PageId::new).collect::<Result<_, _>>()?
+    };
+    Ok(ProductSpec {
+        name: raw.name,
+        price: Money::new(raw.price, currency)?,
+        stock: raw.stock,
+        limit: raw.limit,
+        initial_tier: raw.initial_tier.map(|t| t.parse()).transpose()?,
+        pages,
+        sku,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sale(opens: &str, closes: &str) -> Result<SaleSpec, Invalid> {
+        let json = serde_json::json!({"name": "s", "zone": "Europe/Berlin", "opens": opens, "closes": closes,
+            "currency": "EUR", "product": [{"sku": "a", "name": "A", "price": 100, "stock": 5, "limit": 1}]});
+        SaleSpec::deserialize(json).expect("the shape is right")
+    }
+
+    #[test]
+    fn a_window_is_local_to_the_sales_zone() {
+        let s = sale("2026-11-27T09:00:00", "2026-11-27T10:00:00").expect("a good sale");
+        assert_eq!(s.opens.to_string(), "2026-11-27T08:00:00.000Z");
+        assert_eq!(s.products[0].pages[0].as_str(), "a");
+    }
+
+    #[test]
+    fn a_skipped_or_repeated_local_time_is_refused() {
+        assert!(sale("2026-03-29T02:30:00", "2026-03-30T00:00:00").is_err(), "the spring gap");
+        assert!(sale("2026-10-25T02:30:00", "2026-10-26T00:00:00").is_err(), "the autumn fold");
+        assert!(sale("2026-11-27T10:00:00", "2026-11-27T09:00:00").is_err(), "ends before it starts");
+        assert!(sale("2026-11-27T09:00:00Z", "2026-11-27T10:00:00Z").is_err(), "an offset");
+    }
+}

@@ -1,0 +1,20 @@
+//! The names of the event log's topics: the whole list of what services say to each other that way.
+
+/// Raw lines from Filebeat.
+pub const ACCESS_LOG: &str = "access-log";
+/// Decoded product events, in batches, partitioned by page.
+pub const PRODUCT_EVENTS: &str = "product-events";
+/// Lines that could not be decoded, with reason.
+pub const DEAD_LETTERS: &str = "dead-letters";
+/// What is hot, from the analyzer, each tick.
+pub const HEAT_REPORTS: &str = "heat-reports";
+/// Each product's tier, phase and epoch after a move (compacted by product).
+pub const PRODUCT_STATE: &str = "product-state";
+/// Grants made by a lease store, to be turned into orders; keyed by product.
+pub const PURCHASE_GRANTS: &str = "purchase-grants";
+/// Purchase attempts of the queue tier; keyed by product.
+pub const PURCHASE_QUEUE: &str = "purchase-queue";
+/// Every step of every order, from the outbox; keyed by order.
+pub const ORDER_EVENTS: &str = "order-events";
+/// Due times of unpaid orders.
+pub const ORDER_TIMERS: &str = "order-timers";

@@ -1,0 +1,1 @@
+//! SQL providers of the stock store.

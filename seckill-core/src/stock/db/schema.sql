@@ -1,0 +1,135 @@
+-- All stock, orders and decisions. The same tables on SQLite and on MySQL/MariaDB.
+-- Times are milliseconds since the Unix epoch; ids are lower-case hexadecimal; money is minor units.
+CREATE TABLE IF NOT EXISTS sale (
+  name TEXT PRIMARY KEY,
+  zone TEXT NOT NULL,
+  opens INTEGER NOT NULL,
+  closes INTEGER NOT NULL,
+  state TEXT NOT NULL CHECK (state IN ('active', 'paused', 'closed')),
+  updated_at INTEGER NOT NULL,
+  CHECK (closes > opens)
+);
+
+CREATE TABLE IF NOT EXISTS product (
+  product_id TEXT PRIMARY KEY,
+  sale TEXT NOT NULL REFERENCES sale (name),
+  name TEXT NOT NULL,
+  price INTEGER NOT NULL CHECK (price > 0),
+  currency TEXT NOT NULL,
+  buyer_limit INTEGER NOT NULL CHECK (buyer_limit > 0),
+  initial_tier TEXT,
+  pages TEXT NOT NULL                 -- JSON array of page ids
+);
+
+CREATE TABLE IF NOT EXISTS stock (
+  product_id TEXT PRIMARY KEY REFERENCES product (product_id),
+  total INTEGER NOT NULL CHECK (total >= 0),
+  free INTEGER NOT NULL CHECK (free >= 0),
+  leased INTEGER NOT NULL CHECK (leased >= 0),
+  reserved INTEGER NOT NULL CHECK (reserved >= 0),
+  sold INTEGER NOT NULL CHECK (sold >= 0),
+  tier TEXT NOT NULL CHECK (tier IN ('db', 'redis', 'queue')),
+  phase TEXT NOT NULL CHECK (phase IN ('active', 'draining')),
+  epoch INTEGER NOT NULL CHECK (epoch >= 0),
+  target TEXT CHECK (target IN ('db', 'redis', 'queue')),   -- set exactly while draining
+  CHECK (free + leased + reserved + sold = total),
+  CHECK ((phase = 'draining') = (target IS NOT NULL))
+);
+
+CREATE TABLE IF NOT EXISTS lease (
+  lease_id TEXT PRIMARY KEY,
+  product_id TEXT NOT NULL REFERENCES stock (product_id),
+  epoch INTEGER NOT NULL,
+  granted INTEGER NOT NULL CHECK (granted >= 0),
+  consumed INTEGER NOT NULL CHECK (consumed >= 0),
+  state TEXT NOT NULL CHECK (state IN ('OPEN', 'FENCED', 'CLOSED')),
+  loaded INTEGER NOT NULL CHECK (loaded IN (0, 1)),
+  opened_at INTEGER NOT NULL,
+  CHECK (consumed <= granted)
+);
+-- At most one lease of a product is not CLOSED. (MySQL: a generated column in place of the partial index.)
+CREATE UNIQUE INDEX IF NOT EXISTS lease_alive ON lease (product_id) WHERE state <> 'CLOSED';
+
+CREATE TABLE IF NOT EXISTS decision (
+  buyer TEXT NOT NULL,
+  key TEXT NOT NULL,
+  body_hash TEXT NOT NULL,
+  product_id TEXT NOT NULL,
+  outcome TEXT NOT NULL CHECK (outcome IN ('accepted', 'sold_out', 'all_reserved', 'limit', 'deadline', 'closed')),
+  order_id TEXT,
+  decided_at INTEGER NOT NULL,
+  PRIMARY KEY (buyer, key),
+  CHECK ((outcome = 'accepted') = (order_id IS NOT NULL))
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS orders (
+  order_id TEXT PRIMARY KEY,
+  buyer TEXT NOT NULL,
+  key TEXT NOT NULL,
+  sale TEXT NOT NULL,
+  product_id TEXT NOT NULL,
+  quantity INTEGER NOT NULL CHECK (quantity > 0),
+  amount INTEGER NOT NULL CHECK (amount > 0),
+  currency TEXT NOT NULL,
+  tier TEXT NOT NULL,
+  state TEXT NOT NULL CHECK (state IN ('accepted', 'paid', 'expired', 'cancelled', 'refund_due', 'refunded')),
+  lease_id TEXT,
+  seq INTEGER,
+  request_id TEXT,
+  accepted_at INTEGER NOT NULL,
+  expires_at INTEGER NOT NULL,
+  updated_at INTEGER NOT NULL,
+  UNIQUE (buyer, key),
+  UNIQUE (lease_id, seq),
+  CHECK ((lease_id IS NULL) = (seq IS NULL))
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS orders_due ON orders (expires_at) WHERE state = 'accepted';
+
+CREATE TABLE IF NOT EXISTS buyer_limit (
+  buyer TEXT NOT NULL,
+  sale TEXT NOT NULL,
+  product_id TEXT NOT NULL,
+  held INTEGER NOT NULL CHECK (held >= 0),
+  PRIMARY KEY (buyer, sale, product_id)
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS outbox (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  order_id TEXT NOT NULL,
+  kind TEXT NOT NULL,
+  at INTEGER NOT NULL,
+  request_id TEXT
+);
+
+CREATE TABLE IF NOT EXISTS payment (
+  payment_id TEXT PRIMARY KEY,
+  order_id TEXT NOT NULL,
+  amount INTEGER NOT NULL,
+  currency TEXT NOT NULL,
+  state TEXT NOT NULL CHECK (state IN ('paid', 'refund_due', 'refunded')),
+  -- Whether this payment is the one that moved its order to paid or refund_due; a second or wrong one is not.
+  moved_order INTEGER NOT NULL CHECK (moved_order IN (0, 1)),
+  at INTEGER NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS used_token (
+  token_id TEXT PRIMARY KEY,
+  buyer TEXT NOT NULL,
+  key TEXT NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS move (
+  product_id TEXT NOT NULL,
+  epoch INTEGER NOT NULL,
+  step TEXT NOT NULL CHECK (step IN ('fence', 'settle', 'open')),
+  from_tier TEXT NOT NULL,
+  to_tier TEXT NOT NULL,
+  at INTEGER NOT NULL,
+  PRIMARY KEY (product_id, epoch, step)
+) WITHOUT ROWID;
+
+-- Small facts of this installation: schema version, outbox relay position, refunded money of legacy orders.
+CREATE TABLE IF NOT EXISTS meta (
+  key TEXT PRIMARY KEY,
+  value TEXT NOT NULL
+) WITHOUT ROWID;

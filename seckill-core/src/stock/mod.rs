@@ -1,0 +1,5 @@
+//! Stock: the SQL store that alone owns it, the lease store that lends it, the queue that orders it.
+
+pub mod db;
+pub mod redis;
+pub mod store;

@@ -1,0 +1,94 @@
+//! Port: the lease store, where units lent by SQL are granted at memory speed. What it says is permission
+//! to ask, never stock. A missing lease fails closed.
+
+use async_trait::async_trait;
+use types::{BuyerId, Epoch, IdempotencyKey, LeaseId, Sku, Timestamp};
+
+use crate::stock::store::BodyHash;
+
+/// A lease as it is loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseLoad {
+    /// The product.
+    pub product: Sku,
+    /// The lease.
+    pub lease: LeaseId,
+    /// The product's epoch.
+    pub epoch: Epoch,
+    /// Units lent.
+    pub granted: u64,
+    /// Most units per buyer.
+    pub limit: u32,
+    /// Sale window.
+    pub opens: Timestamp,
+    /// End of the sale window.
+    pub closes: Timestamp,
+}
+
+/// A purchase attempt that asks for a grant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GrantRequest {
+    /// The product.
+    pub product: Sku,
+    /// The lease that the core believes open, with its epoch.
+    pub lease: LeaseId,
+    /// The epoch that the core believes.
+    pub epoch: Epoch,
+    /// Whose.
+    pub buyer: BuyerId,
+    /// The attempt's key.
+    pub key: IdempotencyKey,
+    /// What was asked for.
+    pub body_hash: BodyHash,
+    /// How many units.
+    pub quantity: u32,
+    /// The caller's clock.
+    pub now: Timestamp,
+}
+
+/// The script's status, separate from the remaining count: "remaining 0" is not "sold out".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GrantReply {
+    /// Granted, now or by the same request before: the same seq and quantity.
+    Granted {
+        /// The grant's number within the lease.
+        seq: u64,
+        /// Units granted.
+        quantity: u32,
+        /// Units left in the lease afterwards.
+        left: u64,
+    },
+    /// The key was granted with another body (422).
+    OtherBody,
+    /// Fewer units left than asked for.
+    Short {
+        /// Units left.
+        left: u64,
+    },
+    /// The buyer has as many grants in this lease as he may.
+    Limit,
+    /// The lease is closed here.
+    Closed,
+    /// No such lease here, or another lease or epoch: this store is not the owner. Fails closed.
+    NotOwner,
+    /// Outside the sale's window.
+    OutsideWindow,
+}
+
+/// What the lease store could not do.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the lease store is unavailable: {0}")]
+pub struct LeaseStoreError(pub String);
+
+/// The lease store.
+#[async_trait]
+pub trait LeaseStore: Send + Sync + 'static {
+    /// Loads a lease. An older or equal epoch than what is loaded is refused (`false`).
+    async fn load(&self, lease: LeaseLoad) -> Result<bool, LeaseStoreError>;
+    /// Asks for a grant: atomic, idempotent per `(lease, buyer, key)`.
+    async fn grant(&self, request: GrantRequest) -> Result<GrantReply, LeaseStoreError>;
+    /// H2: marks the lease closed; `false` if it is not here.
+    async fn close(&self, product: &Sku, lease: LeaseId) -> Result<bool, LeaseStoreError>;
+    /// Units left in the lease; `None` if it is not here.
+    async fn left(&self, product: &Sku, lease: LeaseId) -> Result<Option<u64>, LeaseStoreError>;
+}
