@@ -1,2 +1,26 @@
-//! The one binary.
-fn main() {}
+//! The one binary: reads the command line and the configuration, and hands over to a command.
+
+mod cli;
+mod commands;
+mod config;
+mod demo;
+mod identity;
+mod secrets;
+mod shutdown;
+mod telemetry;
+mod wire;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    match commands::run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}

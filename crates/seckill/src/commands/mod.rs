@@ -1,0 +1,56 @@
+//! The commands: each reads what it needs from the layers and ends with an exit code.
+
+mod all_in_one;
+mod audit;
+mod config;
+mod demo;
+mod sale;
+mod token;
+mod top;
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use figment::value::Value;
+
+use crate::cli::{Cli, Command};
+use crate::config::{Config, Layers};
+use crate::telemetry;
+
+/// Exit code when an invariant does not hold.
+const VIOLATED: u8 = 1;
+
+/// Runs the command.
+pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    // The demo's own lines are its display; warnings still show between them.
+    let quiet = matches!(cli.command, Command::Demo(_) | Command::Top(_));
+    telemetry::logs(cli.log_format, if quiet { "warn" } else { "info" });
+    let mut flags = Vec::new();
+    if let Some(dir) = &cli.data {
+        flags.push(("data_dir", Value::from(dir.display().to_string())));
+    }
+    let layers = Layers::stack(cli.config.as_deref(), &flags)?;
+    match cli.command {
+        Command::Demo(args) => runtime()?.block_on(demo::run(layers.config()?, cli.data.is_some(), args)),
+        Command::AllInOne(args) => runtime()?.block_on(all_in_one::run(layers.config()?, args)),
+        Command::Top(args) => top::run(&args),
+        Command::Audit(args) => audit::run(&layers.config()?, &args),
+        Command::Sale(command) => runtime()?.block_on(sale::run(&layers.config()?, command)),
+        Command::Token(args) => token::run(&layers.config()?, &args),
+        Command::Config(command) => config::run(&layers, &command),
+    }
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")
+}
+
+/// Prints a line to standard output; a closed pipe ends the process quietly, as with any other filter.
+#[expect(clippy::print_stdout, reason = "this is the one place where commands print")]
+fn say(line: impl std::fmt::Display) {
+    use std::io::Write;
+    if writeln!(std::io::stdout(), "{line}").is_err() {
+        std::process::exit(0);
+    }
+}
+

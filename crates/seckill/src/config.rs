@@ -1,0 +1,244 @@
+//! Layered configuration: defaults, one TOML file, `SECKILL_*` environment, flags; later layers win.
+//! Unknown keys are errors, and for every value it can say where it came from.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::anyhow;
+use figment::Figment;
+use figment::providers::{Env, Format, Serialized, Toml};
+use figment::value::{Dict, Value};
+use serde::{Deserialize, Serialize};
+
+use crate::secrets::SecretFiles;
+
+/// Prefix of environment variables; `__` separates levels: `SECKILL_CORE__PUBLIC=0.0.0.0:8080`.
+pub const ENV_PREFIX: &str = "SECKILL_";
+/// Keys whose values are never shown.
+const HIDDEN: [&str; 2] = ["visitor_key", "secret"];
+
+/// How strict the installation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// On a laptop: secrets are made, the built-in issuer signs tokens, analytics are open on loopback.
+    Demo,
+    /// Refuses made secrets and the built-in issuer.
+    Production,
+}
+
+/// Which provider carries the event log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EventLogProvider {
+    /// Embedded, durable, one process.
+    Sqlite,
+    /// Nothing survives the process; for trying things out.
+    Memory,
+}
+
+/// The event log.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EventLogConfig {
+    /// Its provider.
+    pub provider: EventLogProvider,
+}
+
+impl Default for EventLogConfig {
+    fn default() -> Self {
+        Self { provider: EventLogProvider::Sqlite }
+    }
+}
+
+/// The whole configuration of one process.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// How strict.
+    pub mode: Mode,
+    /// Where everything that must last is kept; services have folders of their own in it.
+    pub data_dir: PathBuf,
+    /// Secret files.
+    pub secrets: SecretFiles,
+    /// The event log.
+    pub event_log: EventLogConfig,
+    /// Lines in.
+    pub collector: collector::Options,
+    /// Heat.
+    pub analyzer: analyzer::Options,
+    /// Plans.
+    pub control_plane: control_plane::Options,
+    /// Purchases.
+    pub core: seckill_core::Options,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            mode: Mode::Demo,
+            data_dir: PathBuf::from("data"),
+            secrets: SecretFiles::default(),
+            event_log: EventLogConfig::default(),
+            collector: collector::Options::default(),
+            analyzer: analyzer::Options::default(),
+            control_plane: control_plane::Options::default(),
+            core: seckill_core::Options::default(),
+        }
+    }
+}
+
+/// The layers, ready to be read as a [`Config`] or to be explained.
+pub struct Layers(Figment);
+
+impl Layers {
+    /// Stacks defaults, the file (which must exist if named), the environment and `flags` (dotted path, value).
+    pub fn stack(file: Option<&Path>, flags: &[(&str, Value)]) -> anyhow::Result<Self> {
+        let mut figment = Figment::from(Serialized::defaults(Config::default()));
+        if let Some(path) = file {
+            if !path.is_file() {
+                return Err(anyhow!("configuration file {} does not exist or is no file", path.display()));
+            }
+            figment = figment.merge(Toml::file_exact(path));
+        }
+        figment = figment.merge(Env::prefixed(ENV_PREFIX).split("__").ignore(&["log"]));
+        for (path, value) in flags {
+            figment = figment.merge(Serialized::global(path, value).profile("default"));
+        }
+        Ok(Self(figment))
+    }
+
+    /// The configuration; the error says which key is wrong, why, and in which layer.
+    pub fn config(&self) -> anyhow::Result<Config> {
+        let config: Config = self.0.extract().map_err(|errors| {
+            let lines: Vec<_> = errors.into_iter().map(|e| explain(&e)).collect();
+            anyhow!("{}", lines.join("\n"))
+        })?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Each leaf as `path = value`, with the layer it came from; secrets hidden.
+    pub fn origins(&self) -> anyhow::Result<Vec<(String, String, String)>> {
+        let whole: Dict = self.0.extract()?;
+        let mut leaves = Vec::new();
+        for (key, value) in whole {
+            flatten(&key, &value, &mut leaves);
+        }
+        Ok(leaves
+            .into_iter()
+            .map(|(path, text)| {
+                let origin = self.0.find_metadata(&path).map_or_else(
+                    || "default".to_owned(),
+                    |m| match &m.source {
+                        Some(figment::Source::File(file)) => file.display().to_string(),
+                        _ if m.name.contains("environment") => format!("environment {}", env_name(&path)),
+                        _ if m.name.contains("::") && m.name.contains("Config") => "default".to_owned(),
+                        _ => m.name.to_string(),
+                    },
+                );
+                let hidden = path.rsplit('.').next().is_some_and(|leaf| HIDDEN.contains(&leaf));
+                (path, if hidden { "(hidden)".to_owned() } else { text }, origin)
+            })
+            .collect())
+    }
+}
+
+fn env_name(path: &str) -> String {
+    format!("{ENV_PREFIX}{}", path.replace('.', "__").to_uppercase())
+}
+
+fn explain(e: &figment::Error) -> String {
+    let path = if e.path.is_empty() { "(top level)".to_owned() } else { e.path.join(".") };
+    let layer = e.metadata.as_ref().map_or_else(String::new, |m| {
+        let source = m.source.as_ref().map_or_else(String::new, |s| format!(" {s}"));
+        format!(" (in {}{source})", m.name)
+    });
+    format!("{path}: {}{layer}", e.kind)
+}
+
+fn flatten(path: &str, value: &Value, into: &mut Vec<(String, String)>) {
+    match value {
+        Value::Dict(_, dict) if !dict.is_empty() => {
+            for (key, value) in dict {
+                flatten(&format!("{path}.{key}"), value, into);
+            }
+        }
+        other => {
+            let text = serde_json::to_string(other).unwrap_or_else(|_| "?".to_owned());
+            into.push((path.to_owned(), text));
+        }
+    }
+}
+
+impl Config {
+    /// What no single field can know: each service's own check, and what the mode forbids.
+    fn check(&self) -> anyhow::Result<()> {
+        let mut wrong = Vec::new();
+        let mut note = |room: &str, result: Result<(), types::Invalid>| {
+            if let Err(e) = result {
+                wrong.push(format!("{room}.{}: {}", e.what, e.why));
+            }
+        };
+        note("collector", self.collector.check());
+        note("analyzer", self.analyzer.check());
+        note("control_plane", self.control_plane.check());
+        note("core", self.core.check());
+        if self.mode == Mode::Production {
+            wrong.push(
+                "mode: production needs an external token issuer; this build has only the built-in one, which production refuses"
+                    .to_owned(),
+            );
+        }
+        if wrong.is_empty() { Ok(()) } else { Err(anyhow!("{}", wrong.join("\n"))) }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::result_large_err, reason = "figment's own jail returns its error by value")]
+mod tests {
+    use super::*;
+    use figment::Jail;
+
+    #[test]
+    fn later_layers_win_and_each_value_says_its_origin() {
+        Jail::expect_with(|jail| {
+            jail.create_file("s.toml", "data_dir = \"/srv/a\"\n[collector]\nfrom_start = true\n")?;
+            jail.set_env("SECKILL_COLLECTOR__PARTITIONS", "4");
+            let flag = [("data_dir", Value::from("/srv/b"))];
+            let layers = Layers::stack(Some(Path::new("s.toml")), &flag).expect("they stack");
+            let config = layers.config().expect("a good configuration");
+            assert_eq!(config.data_dir, PathBuf::from("/srv/b"));
+            assert!(config.collector.from_start);
+            assert_eq!(config.collector.partitions, 4);
+            let origins = layers.origins().expect("explained");
+            let of = |path: &str| origins.iter().find(|o| o.0 == path).map(|o| o.2.clone()).unwrap_or_default();
+            assert!(of("collector.from_start").ends_with("s.toml"), "{}", of("collector.from_start"));
+            assert_eq!(of("collector.partitions"), "environment SECKILL_COLLECTOR__PARTITIONS");
+            assert_eq!(of("mode"), "default");
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn unknown_keys_and_wrong_units_name_their_path() {
+        Jail::expect_with(|jail| {
+            jail.create_file("s.toml", "[collector]\nfrm_start = true\n")?;
+            let error = Layers::stack(Some(Path::new("s.toml")), &[]).expect("stacks").config().expect_err("refused");
+            assert!(error.to_string().contains("collector") && error.to_string().contains("frm_start"), "{error}");
+            jail.create_file("s.toml", "[collector]\npoll = 50\n")?;
+            let error = Layers::stack(Some(Path::new("s.toml")), &[]).expect("stacks").config().expect_err("refused");
+            assert!(error.to_string().contains("collector.poll"), "{error}");
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn production_refuses_what_a_demo_makes() {
+        Jail::expect_with(|jail| {
+            jail.set_env("SECKILL_MODE", "production");
+            let error = Layers::stack(None, &[]).expect("stacks").config().expect_err("refused");
+            assert!(error.to_string().contains("production"), "{error}");
+            Ok(())
+        });
+    }
+}

@@ -1,0 +1,133 @@
+//! The built-in issuer of the demo and of development: signs and verifies HS256 tokens with a secret of
+//! this installation, and knows the service token by which the control plane reaches the cores. It must
+//! never run in production.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde::{Deserialize, Serialize};
+use types::{AuthError, Authenticator, BuyerId, Clock, Identity, Role};
+
+use crate::secrets::Secret;
+
+/// Name in `iss` and `aud`: a token of another installation's purpose is refused.
+const ISSUER: &str = "seckill-demo";
+/// Longest life of a demo token: a token pasted into a shell history does not live for ever.
+pub const MAX_TOKEN_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Longest token that is looked at: an honest one has some 300 bytes.
+const MAX_TOKEN_BYTES: usize = 4096;
+
+#[derive(Serialize, Deserialize)]
+struct Claims {
+    iss: String,
+    aud: String,
+    sub: String,
+    roles: BTreeSet<Role>,
+    exp: i64,
+}
+
+/// Signs and verifies.
+pub struct DemoIssuer {
+    signing: EncodingKey,
+    verifying: DecodingKey,
+    validation: Validation,
+    control_token: Secret,
+    clock: Arc<dyn Clock>,
+}
+
+impl DemoIssuer {
+    /// An issuer with this installation's secrets.
+    pub fn new(issuer_secret: &Secret, control_token: Secret, clock: Arc<dyn Clock>) -> Self {
+        let mut validation = Validation::new(Algorithm::HS256);
+        validation.set_issuer(&[ISSUER]);
+        validation.set_audience(&[ISSUER]);
+        // The life of a token is judged by the injected clock (the demo may run faster), not by the machine's.
+        validation.validate_exp = false;
+        validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
+        Self {
+            signing: EncodingKey::from_secret(issuer_secret.bytes()),
+            verifying: DecodingKey::from_secret(issuer_secret.bytes()),
+            validation,
+            control_token,
+            clock,
+        }
+    }
+
+    /// A token for `subject` with `roles`, good for `life` (at most [`MAX_TOKEN_LIFE`]).
+    pub fn issue(&self, subject: &BuyerId, roles: &[Role], life: Duration) -> anyhow::Result<String> {
+        let exp = self.clock.now().plus(life.min(MAX_TOKEN_LIFE)).second();
+        let claims = Claims {
+            iss: ISSUER.into(),
+            aud: ISSUER.into(),
+            sub: subject.to_string(),
+            roles: roles.iter().copied().collect(),
+            exp,
+        };
+        Ok(jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.signing)?)
+    }
+}
+
+impl Authenticator for DemoIssuer {
+    fn verify(&self, bearer: &str) -> Result<Identity, AuthError> {
+        if bearer.len() > MAX_TOKEN_BYTES {
+            return Err(AuthError::Invalid);
+        }
+        if self.control_token.equals(bearer.as_bytes()) {
+            let subject = BuyerId::new("control-plane").map_err(|_| AuthError::Invalid)?;
+            return Ok(Identity { subject, roles: BTreeSet::from([Role::Control]) });
+        }
+        let token = jsonwebtoken::decode::<Claims>(bearer, &self.verifying, &self.validation)
+            .map_err(|_| AuthError::Invalid)?;
+        if token.claims.exp <= self.clock.now().second() {
+            return Err(AuthError::Expired);
+        }
+        // Service identities are proved by their own token, never by a demo issuer's claim.
+        let mut roles = token.claims.roles;
+        roles.retain(|r| !matches!(r, Role::Control | Role::Core | Role::Edge));
+        let subject = BuyerId::new(&token.claims.sub).map_err(|_| AuthError::Invalid)?;
+        Ok(Identity { subject, roles })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use types::{ManualClock, Timestamp};
+
+    fn issuer(clock: &Arc<ManualClock>) -> DemoIssuer {
+        DemoIssuer::new(&Secret::new(b"s".repeat(32)), Secret::new(b"control-plane-token".to_vec()), clock.clone())
+    }
+
+    #[test]
+    fn a_token_says_who_calls_until_it_expires() {
+        let clock = Arc::new(ManualClock::at(Timestamp::from_seconds(1_000_000)));
+        let issuer = issuer(&clock);
+        let ann = BuyerId::new("ann").expect("a buyer");
+        let token = issuer.issue(&ann, &[Role::Shopper], Duration::from_secs(60)).expect("it signs");
+        assert_eq!(issuer.verify(&token).map(|i| i.subject), Ok(ann));
+        clock.advance(Duration::from_secs(60));
+        assert_eq!(issuer.verify(&token), Err(AuthError::Expired));
+    }
+
+    #[test]
+    fn forged_tokens_are_refused() {
+        let clock = Arc::new(ManualClock::at(Timestamp::from_seconds(1_000_000)));
+        let issuer = issuer(&clock);
+        let ann = BuyerId::new("ann").expect("a buyer");
+        let token = issuer.issue(&ann, &[Role::Control, Role::Shopper], Duration::from_secs(60)).expect("it signs");
+        let roles = issuer.verify(&token).expect("its own token").roles;
+        assert_eq!(roles, BTreeSet::from([Role::Shopper]), "a claim never makes a service identity");
+
+        let other = DemoIssuer::new(&Secret::new(b"t".repeat(32)), Secret::new(b"x".repeat(32)), clock.clone());
+        let foreign = other.issue(&ann, &[Role::Admin], Duration::from_secs(60)).expect("it signs");
+        // {"alg":"none"} with admin claims and an empty signature.
+        let none = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbm4iLCJyb2xlcyI6WyJhZG1pbiJdLCJleHAiOjk5OTk5OTk5OTl9.";
+        let cut = &token[..token.len() - 2];
+        for bad in [foreign.as_str(), none, cut, "", "a.b.c", &"x".repeat(5000)] {
+            assert_eq!(issuer.verify(bad), Err(AuthError::Invalid), "{bad}");
+        }
+        assert!(issuer.verify("control-plane-token").is_ok_and(|i| i.is(Role::Control)));
+    }
+}

@@ -1,0 +1,151 @@
+//! Secrets: read from files, or made once for a demo and kept in its data directory. Never printed.
+
+use std::fmt;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq;
+
+use crate::config::Mode;
+
+/// Bytes of a made secret: 256 bits.
+const BYTES: usize = 32;
+/// Shortest secret that is taken from a file, in bytes.
+const SHORTEST: usize = 16;
+
+/// Bytes that must not be seen; `Debug` hides them.
+#[derive(Clone)]
+pub struct Secret(Vec<u8>);
+
+impl Secret {
+    /// Wraps bytes.
+    pub const fn new(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+    /// The bytes, for a MAC.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+    /// The secret as text (made secrets are hexadecimal).
+    pub fn text(&self) -> anyhow::Result<String> {
+        String::from_utf8(self.0.clone()).context("the secret is not text")
+    }
+    /// Compares in constant time.
+    pub fn equals(&self, other: &[u8]) -> bool {
+        self.0.ct_eq(other).into()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// Where the secrets are. Unset: made once under `<data_dir>/secrets`, except in production.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SecretFiles {
+    /// Signs the built-in issuer's tokens.
+    pub issuer_file: Option<PathBuf>,
+    /// Signs tickets.
+    pub ticket_file: Option<PathBuf>,
+    /// Keys the visitors' hashes.
+    pub visitor_file: Option<PathBuf>,
+    /// The control plane's token at the cores.
+    pub control_file: Option<PathBuf>,
+}
+
+/// All secrets of one installation.
+#[derive(Debug, Clone)]
+pub struct Secrets {
+    /// Signs the built-in issuer's tokens.
+    pub issuer: Secret,
+    /// Signs tickets.
+    pub ticket: Secret,
+    /// Keys the visitors' hashes.
+    pub visitor: Secret,
+    /// The control plane's token at the cores.
+    pub control: Secret,
+}
+
+impl Secrets {
+    /// Reads the configured files; makes what is not configured, unless in production.
+    pub fn load(files: &SecretFiles, data_dir: &Path, mode: Mode) -> anyhow::Result<Self> {
+        let one = |name: &str, file: &Option<PathBuf>| match file {
+            Some(path) => read(path).with_context(|| format!("secrets.{name}_file")),
+            None if mode == Mode::Production => {
+                bail!("secrets.{name}_file is not set; in production each secret comes from a file of its own")
+            }
+            None => made_once(&data_dir.join("secrets").join(name)),
+        };
+        Ok(Self {
+            issuer: one("issuer", &files.issuer_file)?,
+            ticket: one("ticket", &files.ticket_file)?,
+            visitor: one("visitor", &files.visitor_file)?,
+            control: one("control", &files.control_file)?,
+        })
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<Secret> {
+    let text = fs::read(path).with_context(|| format!("cannot read the secret file {}", path.display()))?;
+    let bytes = text.trim_ascii().to_vec();
+    if bytes.len() < SHORTEST {
+        bail!("the secret file {} holds {} bytes; at least {SHORTEST} are needed", path.display(), bytes.len());
+    }
+    Ok(Secret(bytes))
+}
+
+fn made_once(path: &Path) -> anyhow::Result<Secret> {
+    if path.exists() {
+        return read(path);
+    }
+    let dir = path.parent().context("a secret lies in a directory")?;
+    fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    let text: String = rand::random::<[u8; BYTES]>().iter().map(|b| format!("{b:02x}")).collect();
+    // Written aside and renamed, so that a kill in between never leaves half a secret.
+    let aside = path.with_extension("new");
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&aside)
+        .with_context(|| format!("cannot write {}", aside.display()))?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&aside, path)?;
+    Ok(Secret(text.into_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_demo_makes_its_secrets_once_and_production_never() {
+        let dir = tempfile::tempdir().expect("a place");
+        let first = Secrets::load(&SecretFiles::default(), dir.path(), Mode::Demo).expect("made");
+        let again = Secrets::load(&SecretFiles::default(), dir.path(), Mode::Demo).expect("read");
+        assert_eq!(first.ticket.bytes(), again.ticket.bytes());
+        assert_ne!(first.ticket.bytes(), first.issuer.bytes());
+        assert_eq!(format!("{:?}", first.ticket), "Secret(…)");
+        let refused = Secrets::load(&SecretFiles::default(), dir.path(), Mode::Production).expect_err("refused");
+        assert!(refused.to_string().contains("secrets.issuer_file"), "{refused}");
+    }
+
+    #[test]
+    fn a_short_or_missing_secret_file_is_named() {
+        let dir = tempfile::tempdir().expect("a place");
+        let path = dir.path().join("short");
+        fs::write(&path, "abc").expect("written");
+        let files = SecretFiles { issuer_file: Some(path), ..SecretFiles::default() };
+        let refused = Secrets::load(&files, dir.path(), Mode::Demo).expect_err("refused");
+        assert!(format!("{refused:#}").contains("at least 16"), "{refused:#}");
+    }
+}
