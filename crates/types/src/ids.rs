@@ -52,6 +52,10 @@ macro_rules! text_id {
             pub fn as_str(&self) -> &str {
                 &self.0
             }
+            /// The id as shared text, without copying it.
+            pub fn shared(&self) -> Arc<str> {
+                Arc::clone(&self.0)
+            }
         }
         impl TryFrom<String> for $name {
             type Error = Invalid;
