@@ -1,0 +1,178 @@
+//! What happened, as the store's own history tables tell it: moves (invariant 5), order events (invariant 8)
+//! and, from the events, what was sellable at every moment (used for 2, 11 and 12).
+
+use std::collections::{BTreeMap, HashMap};
+
+use rusqlite::Transaction;
+
+use super::books::{Orders, Stock};
+use crate::{AuditError, Invariant};
+
+/// Invariant 5: each epoch has at most one fence, one settle and one open; none lies beyond the product's own
+/// epoch; the last open is where the product stands.
+///
+/// Times are not used: a clock that was set back is no broken protocol.
+pub(super) fn moves(snapshot: &Transaction<'_>, stock: &Stock, found: &mut Invariant) -> Result<(), AuditError> {
+    #[derive(Default)]
+    struct Steps {
+        fences: u32,
+        settles: u32,
+        opens: u32,
+        opened_to: Option<String>,
+    }
+    let mut history: BTreeMap<String, BTreeMap<i64, Steps>> = BTreeMap::new();
+    let mut statement = snapshot.prepare("SELECT product_id, epoch, step, to_tier FROM move")?;
+    let rows = statement.query_map([], |r| {
+        Ok((r.get::<_, String>(0)?, r.get::<_, i64>(1)?, r.get::<_, String>(2)?, r.get::<_, String>(3)?))
+    })?;
+    for row in rows {
+        let (product, epoch, step, to) = row?;
+        let steps = history.entry(product).or_default().entry(epoch).or_default();
+        match step.as_str() {
+            "fence" => steps.fences += 1,
+            "settle" => steps.settles += 1,
+            _ => {
+                steps.opens += 1;
+                steps.opened_to = Some(to);
+            }
+        }
+    }
+    for (product, epochs) in &history {
+        let Some(now) = stock.0.get(product) else {
+            found.check(false, || format!("{product} was moved but has no stock row"));
+            continue;
+        };
+        for (epoch, steps) in epochs {
+            found.check(steps.fences <= 1 && steps.settles <= 1 && steps.opens <= 1, || {
+                format!(
+                    "{product} epoch {epoch}: {} fences, {} settles, {} opens",
+                    steps.fences, steps.settles, steps.opens
+                )
+            });
+            found.check(*epoch <= now.epoch, || {
+                format!("{product} moved in epoch {epoch}, but stands at epoch {}: it fell", now.epoch)
+            });
+            let finished = steps.fences == 0 || steps.opens == 1 || *epoch == now.epoch;
+            found.check(finished, || format!("{product} was fenced in epoch {epoch} and never opened again in it"));
+        }
+        if now.phase == "active"
+            && let Some(tier) = epochs.values().rev().find_map(|s| s.opened_to.as_ref())
+        {
+            found.check(*tier == now.tier, || format!("{product} was opened on {tier}, yet it sells on {}", now.tier));
+        }
+    }
+    let mut statement = snapshot.prepare("SELECT lease_id, product_id, epoch FROM lease")?;
+    for row in statement.query_map([], |r| Ok((r.get::<_, String>(0)?, r.get::<_, String>(1)?, r.get::<_, i64>(2)?)))? {
+        let (lease, product, epoch) = row?;
+        let now = stock.0.get(&product).map_or(-1, |s| s.epoch);
+        found.check(epoch <= now, || format!("lease {lease} of {product} is of epoch {epoch}, the product of {now}"));
+    }
+    Ok(())
+}
+
+/// Whether an order in `from` may go to `to`, by the protocol.
+fn is_legal(from: Option<&str>, to: &str) -> bool {
+    matches!(
+        (from, to),
+        (None, "accepted")
+            | (Some("accepted"), "paid" | "expired" | "cancelled")
+            | (Some("paid"), "refund_due")
+            | (Some("expired"), "paid" | "refund_due")
+            | (Some("cancelled"), "refund_due")
+            | (Some("refund_due"), "refunded")
+    )
+}
+
+fn holds_units(state: Option<&str>) -> bool {
+    matches!(state, Some("accepted" | "paid"))
+}
+
+/// One change of the units that living orders hold.
+struct Step {
+    at: i64,
+    before: i64,
+    after: i64,
+}
+
+/// What was sellable when, per product, reconstructed from order events and the present total.
+pub(super) struct Timeline {
+    /// By time (rows of one group commit may carry times slightly out of their order).
+    steps: HashMap<String, Vec<Step>>,
+    totals: HashMap<String, i64>,
+}
+
+impl Timeline {
+    /// The least number of units sellable at any moment of `[from, to]`; `None` for a product without stock.
+    pub(super) fn least_sellable(&self, product: &str, from: i64, to: i64) -> Option<i64> {
+        let total = self.totals.get(product)?;
+        let steps = self.steps.get(product).map(Vec::as_slice).unwrap_or_default();
+        let start = steps.partition_point(|s| s.at < from);
+        let end = steps.partition_point(|s| s.at <= to);
+        let at_start = if start == 0 { 0 } else { steps[start - 1].after };
+        // Both sides of a step inside the span count: the reader may have seen either.
+        let inside = steps[start..end.max(start)].iter().map(|s| s.before.max(s.after)).max();
+        Some(total - inside.unwrap_or(at_start).max(at_start))
+    }
+    /// Units beyond the total at the worst moment of each product, summed.
+    pub(super) fn oversold(&self) -> u64 {
+        self.steps
+            .iter()
+            .map(|(product, steps)| {
+                let most = steps.iter().map(|s| s.after).max().unwrap_or(0);
+                u64::try_from(most - self.totals.get(product).copied().unwrap_or(0)).unwrap_or(0)
+            })
+            .sum()
+    }
+}
+
+/// Invariant 8, and invariant 2 at every instant.
+pub(super) fn events(
+    snapshot: &Transaction<'_>,
+    stock: &Stock,
+    orders: &Orders,
+    legal: &mut Invariant,
+    totals: &mut Invariant,
+) -> Result<Timeline, AuditError> {
+    let mut timeline = Timeline {
+        steps: HashMap::new(),
+        totals: stock.0.iter().map(|(product, s)| (product.clone(), s.total)).collect(),
+    };
+    let mut states: HashMap<String, String> = HashMap::with_capacity(orders.len());
+    let mut living: HashMap<String, i64> = HashMap::new();
+    let mut statement = snapshot.prepare("SELECT id, order_id, kind, at FROM outbox ORDER BY id")?;
+    let rows = statement.query_map([], |r| {
+        Ok((r.get::<_, i64>(0)?, r.get::<_, String>(1)?, r.get::<_, String>(2)?, r.get::<_, i64>(3)?))
+    })?;
+    for row in rows {
+        let (id, order_id, kind, at) = row?;
+        let Some(order) = orders.get(&order_id) else {
+            legal.check(false, || format!("event {id} ({kind}) is of order {order_id}, which does not exist"));
+            continue;
+        };
+        let from = states.get(&order_id).map(String::as_str);
+        legal.check(is_legal(from, &kind), || format!("event {id}: order {order_id} went from {from:?} to {kind}"));
+        let change = order.quantity * (i64::from(holds_units(Some(&kind))) - i64::from(holds_units(from)));
+        if change != 0 {
+            let units = living.entry(order.product.clone()).or_insert(0);
+            let before = *units;
+            *units += change;
+            let step = Step { at, before, after: *units };
+            timeline.steps.entry(order.product.clone()).or_default().push(step);
+            let total = stock.0.get(&order.product).map_or(0, |s| s.total);
+            totals.check(*units <= total, || {
+                format!("{}: {units} units in living orders at event {id}, total {total}", order.product)
+            });
+        }
+        states.insert(order_id, kind);
+    }
+    for steps in timeline.steps.values_mut() {
+        steps.sort_by_key(|s| s.at);
+    }
+    for (id, order) in orders.iter() {
+        let last = states.get(id).map(String::as_str);
+        legal.check(last == Some(order.state.as_str()), || {
+            format!("order {id} is {}, but its last event says {last:?}", order.state)
+        });
+    }
+    Ok(timeline)
+}
