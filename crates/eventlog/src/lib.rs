@@ -1,7 +1,10 @@
 //! The event log port: topics of partitions, records in order within a partition, consumer groups that
 //! commit their own progress. Providers live beside it; only `crates/seckill/src/wire.rs` names one.
 
+mod check;
+mod group;
 pub mod memory;
+pub mod metrics;
 pub mod partition;
 pub mod sqlite;
 
@@ -13,9 +16,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use types::{Invalid, Timestamp};
 
+pub use check::{MAX_APPEND_BYTES, MAX_KEY_AND_HEADERS, MAX_SUBSCRIBED};
 pub use memory::MemoryLog;
 pub use partition::partition_for;
-pub use sqlite::SqliteLog;
+pub use sqlite::{SqliteLog, SqliteLogOptions};
 
 /// Longest topic or group name: Kafka's own limit.
 pub const MAX_NAME: usize = 249;

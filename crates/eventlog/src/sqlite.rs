@@ -1,3 +1,0 @@
-//! Provider `sqlite`: the embedded default, durable.
-/// stub
-pub struct SqliteLog;
