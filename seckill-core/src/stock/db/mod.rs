@@ -1,1 +1,5 @@
-//! SQL providers of the stock store.
+//! SQL providers of the stock store, and the rules they share. Nothing outside names a table.
+
+pub mod metrics;
+pub mod ruling;
+pub mod sqlite;

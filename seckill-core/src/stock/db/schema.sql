@@ -8,7 +8,7 @@ CREATE TABLE IF NOT EXISTS sale (
   state TEXT NOT NULL CHECK (state IN ('active', 'paused', 'closed')),
   updated_at INTEGER NOT NULL,
   CHECK (closes > opens)
-);
+) WITHOUT ROWID;
 
 CREATE TABLE IF NOT EXISTS product (
   product_id TEXT PRIMARY KEY,
@@ -17,8 +17,9 @@ CREATE TABLE IF NOT EXISTS product (
   price INTEGER NOT NULL CHECK (price > 0),
   currency TEXT NOT NULL,
   buyer_limit INTEGER NOT NULL CHECK (buyer_limit > 0),
-  initial_tier TEXT,
-  pages TEXT NOT NULL                 -- JSON array of page ids
+  initial_tier TEXT CHECK (initial_tier IN ('db', 'redis', 'queue')),
+  pages TEXT NOT NULL,                -- JSON array of page ids
+  stock INTEGER NOT NULL DEFAULT 0 CHECK (stock >= 0)   -- units it brought into its sale; what there is now is in `stock`
 );
 
 CREATE TABLE IF NOT EXISTS stock (
