@@ -1,0 +1,331 @@
+//! What a decoded line means: a product event, or why it is none. Pure; it must never look at anything but
+//! the line and its options, so that a log read twice gives the same events twice.
+
+mod bots;
+mod pattern;
+mod visitor;
+
+use serde::{Deserialize, Serialize};
+use types::{EventKind, Invalid, PageId, VisitorHash};
+
+use crate::decode::{Line, Method, reasons};
+use bots::Bots;
+use pattern::Pattern;
+use visitor::VisitorHasher;
+pub use visitor::VisitorKey;
+
+/// Most patterns of one kind: each is tried on each line.
+pub const MAX_PATTERNS: usize = 32;
+/// Most extra bot tokens: they become one automaton that is held in memory.
+pub const MAX_EXTRA_BOTS: usize = 1_000;
+
+/// Endings of paths that no product pattern matched and that are files of the page, not pages.
+const ASSET_ENDINGS: [&str; 20] = [
+    ".css", ".js", ".mjs", ".map", ".png", ".jpg", ".jpeg", ".gif", ".webp", ".avif", ".svg", ".ico", ".bmp", ".woff",
+    ".woff2", ".ttf", ".otf", ".eot", ".mp4", ".webm",
+];
+/// Folders that hold nothing but such files.
+const ASSET_FOLDERS: [&str; 8] =
+    ["/image/", "/images/", "/img/", "/static/", "/assets/", "/media/", "/fonts/", "/.well-known/"];
+/// What probes and scrapers ask for.
+const HEALTH_PATHS: [&str; 7] = ["/health", "/healthz", "/readyz", "/livez", "/ping", "/metrics", "/nginx_status"];
+
+reasons!(
+    /// Why a well-formed line is no product event. When several hold, the first of this order is given.
+    FilterReason {
+        /// There was no request: the client connected and left.
+        NoRequest = "no_request",
+        /// The user agent is a known bot's.
+        Bot = "bot",
+        /// A product's path whose id cannot be a page: too long, `..`, or not printable ASCII.
+        BadPage = "bad_page",
+        /// A product's path, but another method than this kind of event has (HEAD, for example).
+        Method = "method",
+        /// A product view that was not answered with 2xx or 304 (a redirect, for example).
+        Status = "status",
+        /// A probe of health or metrics.
+        Health = "health",
+        /// A file of a page: image, style, script, font.
+        Asset = "asset",
+        /// Any other path.
+        NotProduct = "not_product",
+    }
+);
+
+/// Which requests are product events. A pattern is a path of literal segments and `{name}` segments, one of
+/// them `{id}`, the page; it matches a prefix of the path that ends at `/`, `?` or the end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClassifierOptions {
+    /// Product pages: views, counted for GET with 2xx or 304.
+    pub views: Vec<String>,
+    /// Availability calls: views where a CDN serves the page itself. Empty (off) by default, for example
+    /// `/v1/products/{id}/availability`.
+    pub availability: Vec<String>,
+    /// Adding to the cart: counted for POST with any status.
+    pub carts: Vec<String>,
+    /// Attempts to buy: counted for POST with any status, as a refused attempt is demand too.
+    pub attempts: Vec<String>,
+    /// Whether lines of known bots are left out.
+    pub filter_bots: bool,
+    /// Parts of user agents that are bots beside the built-in list; case does not matter.
+    pub extra_bots: Vec<String>,
+}
+
+impl Default for ClassifierOptions {
+    fn default() -> Self {
+        Self {
+            views: vec!["/product/{id}".to_owned(), "/m/product/{id}".to_owned()],
+            availability: Vec::new(),
+            carts: vec!["/cart/add/{id}".to_owned()],
+            attempts: vec!["/v1/sales/{sale}/products/{id}/purchases".to_owned()],
+            filter_bots: true,
+            extra_bots: Vec::new(),
+        }
+    }
+}
+
+impl ClassifierOptions {
+    /// What `seckill top --raw` counts: every product view, bots included, and nothing else.
+    pub fn raw() -> Self {
+        Self { carts: Vec::new(), attempts: Vec::new(), filter_bots: false, ..Self::default() }
+    }
+
+    /// Whether every pattern and token can be used; the refusal names the field.
+    pub fn check(&self) -> Result<(), Invalid> {
+        Classifier::new(self, &VisitorKey::public()).map(drop)
+    }
+}
+
+/// What a line means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Class {
+    /// A shopper did something on a product's page.
+    Event {
+        /// The page, as it stands in the path.
+        page: PageId,
+        /// What was done.
+        kind: EventKind,
+        /// By whom.
+        visitor: VisitorHash,
+    },
+    /// Not a product event.
+    Filtered(FilterReason),
+}
+
+/// What a matched pattern asks of the request.
+#[derive(Debug, Clone, Copy)]
+enum Rule {
+    /// GET, answered with 2xx or 304.
+    Shown(EventKind),
+    /// POST, however answered.
+    Asked(EventKind),
+}
+
+impl Rule {
+    fn judge(self, line: &Line<'_>) -> Result<EventKind, FilterReason> {
+        match self {
+            Self::Shown(_) if line.method != Method::Get => Err(FilterReason::Method),
+            Self::Shown(_) if !(matches!(line.status, 200..=299 | 304)) => Err(FilterReason::Status),
+            Self::Asked(_) if line.method != Method::Post => Err(FilterReason::Method),
+            Self::Shown(kind) | Self::Asked(kind) => Ok(kind),
+        }
+    }
+}
+
+/// Tells product events from other lines.
+#[derive(Debug)]
+pub struct Classifier {
+    rules: Vec<(Pattern, Rule)>,
+    bots: Option<Bots>,
+    visitors: VisitorHasher,
+}
+
+impl Classifier {
+    /// A classifier by these options, hashing visitors with this key.
+    pub fn new(options: &ClassifierOptions, key: &VisitorKey) -> Result<Self, Invalid> {
+        let mut rules = Vec::new();
+        for (field, patterns, rule) in [
+            ("classifier.views", &options.views, Rule::Shown(EventKind::View)),
+            ("classifier.availability", &options.availability, Rule::Shown(EventKind::View)),
+            ("classifier.carts", &options.carts, Rule::Asked(EventKind::Cart)),
+            ("classifier.attempts", &options.attempts, Rule::Asked(EventKind::Attempt)),
+        ] {
+            if patterns.len() > MAX_PATTERNS {
+                return Err(Invalid::new(field, format!("has {} patterns; at most {MAX_PATTERNS}", patterns.len())));
+            }
+            for text in patterns {
+                rules.push((Pattern::parse(field, text)?, rule));
+            }
+        }
+        let bots = Bots::new(&options.extra_bots)?;
+        Ok(Self { rules, bots: options.filter_bots.then_some(bots), visitors: VisitorHasher::new(key) })
+    }
+
+    /// What this line means.
+    pub fn classify(&self, line: &Line<'_>) -> Class {
+        match self.judge(line) {
+            Ok((page, kind)) => Class::Event { page, kind, visitor: self.visitors.hash(line) },
+            Err(reason) => Class::Filtered(reason),
+        }
+    }
+
+    fn judge(&self, line: &Line<'_>) -> Result<(PageId, EventKind), FilterReason> {
+        if line.method == Method::Absent {
+            return Err(FilterReason::NoRequest);
+        }
+        if self.bots.as_ref().is_some_and(|bots| bots.is_bot(&line.user_agent)) {
+            return Err(FilterReason::Bot);
+        }
+        let path = match memchr::memchr(b'?', line.target.as_bytes()) {
+            Some(end) => &line.target[..end],
+            None => &line.target,
+        };
+        let mut refusal = None;
+        for (pattern, rule) in &self.rules {
+            let Some(id) = pattern.page(path) else { continue };
+            let page = match PageId::new(id) {
+                Ok(page) if id != "." && id != ".." => page,
+                _ => return Err(FilterReason::BadPage),
+            };
+            match rule.judge(line) {
+                Ok(kind) => return Ok((page, kind)),
+                Err(reason) => refusal = refusal.or(Some(reason)),
+            }
+        }
+        Err(refusal.unwrap_or_else(|| other(path)))
+    }
+}
+
+/// Why a path that no pattern knows is left out; the reasons only serve whoever reads the counts.
+fn other(path: &str) -> FilterReason {
+    if HEALTH_PATHS.contains(&path) {
+        return FilterReason::Health;
+    }
+    let ending = |end: &&str| {
+        path.len() > end.len() && path.as_bytes()[path.len() - end.len()..].eq_ignore_ascii_case(end.as_bytes())
+    };
+    if ASSET_FOLDERS.iter().any(|folder| path.starts_with(folder)) || ASSET_ENDINGS.iter().any(|e| ending(&e)) {
+        return FilterReason::Asset;
+    }
+    FilterReason::NotProduct
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::borrow::Cow;
+
+    use types::Timestamp;
+
+    use super::*;
+
+    fn class(options: &ClassifierOptions, method: Method, target: &str, status: u16, agent: &str) -> String {
+        let line = Line {
+            at: Timestamp::from_seconds(1),
+            remote_addr: Cow::Borrowed("2001:db8::7"),
+            method,
+            target: Cow::Borrowed(target),
+            status,
+            user_agent: Cow::Borrowed(agent),
+            visitor: None,
+        };
+        match Classifier::new(options, &VisitorKey::public()).unwrap().classify(&line) {
+            Class::Event { page, kind, .. } => format!("{} {page}", kind.as_str()),
+            Class::Filtered(reason) => reason.to_string(),
+        }
+    }
+
+    #[test]
+    fn each_request_has_one_meaning() {
+        use Method::{Absent, Get, Head, Other, Post};
+        let long = format!("/product/{}", "9".repeat(129));
+        let attempt = "/v1/sales/eleven/products/SKU-1/purchases";
+        for (method, target, status, meaning) in [
+            (Get, "/product/42", 200, "view 42"),
+            (Get, "/product/42/", 206, "view 42"),
+            (Get, "/product/42?model=7", 304, "view 42"),
+            (Get, "/m/product/42/red-shoe", 200, "view 42"),
+            (Get, "/product/-5", 200, "view -5"),
+            (Get, "/product/99999999999999999999999", 200, "view 99999999999999999999999"),
+            (Get, "/product/%D9%88", 200, "view %D9%88"),
+            (Get, r"/product/\xD9\x88", 200, r"view \xD9\x88"),
+            (Get, "/product/42/../43", 200, "view 42"),
+            (Get, "/product/..", 200, "bad_page"),
+            (Get, "/product/./x", 200, "bad_page"),
+            (Get, "/product/وان", 200, "bad_page"),
+            (Get, "/product/4 2", 200, "bad_page"),
+            (Get, &long, 200, "bad_page"),
+            (Get, "/product/42/وان", 200, "view 42"),
+            (Get, "/product/", 200, "not_product"),
+            (Get, "/product//42", 200, "not_product"),
+            (Get, "/product", 200, "not_product"),
+            (Get, "/products/42", 200, "not_product"),
+            (Get, "//product/42", 200, "not_product"),
+            (Get, "/?page=/product/42", 200, "not_product"),
+            (Get, "http://shop.example/product/42", 200, "not_product"),
+            (Get, "*", 200, "not_product"),
+            (Head, "/product/42", 200, "method"),
+            (Post, "/product/42", 200, "method"),
+            (Other, "/product/42", 200, "method"),
+            (Get, "/product/42", 301, "status"),
+            (Get, "/product/42", 404, "status"),
+            (Get, "/product/42", 499, "status"),
+            (Get, "/product/42", 0, "status"),
+            (Post, "/cart/add/42", 302, "cart 42"),
+            (Post, "/cart/add/42", 429, "cart 42"),
+            (Get, "/cart/add/42", 200, "method"),
+            (Post, attempt, 201, "attempt SKU-1"),
+            (Post, attempt, 410, "attempt SKU-1"),
+            (Post, attempt, 0, "attempt SKU-1"),
+            (Get, attempt, 200, "method"),
+            (Post, "/v1/sales/eleven/products/SKU-1/token", 200, "not_product"),
+            (Post, "/v1/sales//products/SKU-1/purchases", 200, "not_product"),
+            (Get, "/v1/products/42/availability", 200, "not_product"),
+            (Absent, "", 400, "no_request"),
+            (Get, "/static/app.js", 200, "asset"),
+            (Get, "/a/b.JPEG?x", 200, "asset"),
+            (Get, "/healthz", 200, "health"),
+        ] {
+            assert_eq!(class(&ClassifierOptions::default(), method, target, status, "Firefox"), meaning, "{target}");
+        }
+    }
+
+    #[test]
+    fn raw_counts_every_view_and_nothing_else() {
+        let raw = ClassifierOptions::raw();
+        assert_eq!(class(&raw, Method::Get, "/m/product/7", 200, "Googlebot/2.1"), "view 7");
+        assert_eq!(class(&raw, Method::Post, "/cart/add/7", 200, "Firefox"), "not_product");
+        let attempt = "/v1/sales/s/products/7/purchases";
+        assert_eq!(class(&raw, Method::Post, attempt, 201, "Firefox"), "not_product");
+    }
+
+    #[test]
+    fn a_shop_behind_a_cdn_counts_availability_calls() {
+        let options = ClassifierOptions {
+            availability: vec!["/v1/products/{id}/availability".to_owned()],
+            ..ClassifierOptions::default()
+        };
+        assert_eq!(class(&options, Method::Get, "/v1/products/A1/availability", 200, "x"), "view A1");
+        assert_eq!(class(&options, Method::Get, "/v1/products/A1/availability", 503, "x"), "status");
+    }
+
+    #[test]
+    fn bots_are_left_out_before_anything_else_is_asked() {
+        let options = ClassifierOptions { extra_bots: vec!["PriceRobber".to_owned()], ..ClassifierOptions::default() };
+        assert_eq!(class(&options, Method::Get, "/product/1", 200, "x (compatible; bingbot/2.0)"), "bot");
+        assert_eq!(class(&options, Method::Get, "/", 404, "pricerobber 3"), "bot");
+        assert_eq!(class(&options, Method::Get, "/product/1", 200, "Android; CUBOT X18 Build/x"), "view 1");
+    }
+
+    #[test]
+    fn a_wrong_pattern_is_refused_with_its_field() {
+        for bad in ["", "product/{id}", "/product", "/{id}/{id}", "/product/{id", "/a//{id}", "/a/{}/{id}", "/a?b/{id}"]
+        {
+            let options = ClassifierOptions { carts: vec![bad.to_owned()], ..ClassifierOptions::default() };
+            assert_eq!(options.check().unwrap_err().what, "classifier.carts", "{bad:?}");
+        }
+        let options = ClassifierOptions { extra_bots: vec!["b".to_owned()], ..ClassifierOptions::default() };
+        assert_eq!(options.check().unwrap_err().what, "classifier.extra_bots");
+    }
+}

@@ -1,0 +1,149 @@
+//! Nginx's combined format, with any fields behind it:
+//! `addr - user [time] "request" status size "referer" "agent" …`. Must never read a delimiter out of a
+//! field that the client wrote.
+
+use std::borrow::Cow;
+
+use memchr::{memchr, memchr2, memrchr};
+
+use super::{DeadReason, Line, Method, status, time};
+
+/// Digits of a size that still fits 64 bits.
+const MAX_SIZE_DIGITS: usize = 19;
+
+pub(super) fn decode(text: &str) -> Result<Line<'_>, DeadReason> {
+    let bytes = text.as_bytes();
+    // The first quote opens the request: Nginx escapes quotes in whatever the client sent, the user's name
+    // included, so what stands before it cannot forge one. The time is the bracket right before that quote.
+    let Some(open) = memchr(b'"', bytes) else {
+        return Err(if memchr(b'[', bytes).is_some_and(|at| at > 0) {
+            DeadReason::Truncated
+        } else {
+            DeadReason::MissingField
+        });
+    };
+    let head = text[..open].strip_suffix("] ").ok_or(DeadReason::MissingField)?;
+    let bracket = memrchr(b'[', head.as_bytes()).ok_or(DeadReason::MissingField)?;
+    let at = time::parse(&head.as_bytes()[bracket + 1..]).ok_or(DeadReason::BadTime)?;
+    let remote_addr = match memchr(b' ', &head.as_bytes()[..bracket]) {
+        Some(end) if end > 0 => &head[..end],
+        _ => return Err(DeadReason::MissingField),
+    };
+
+    let mut fields = Fields { text, at: open };
+    let (method, target) = request(fields.quoted()?)?;
+    let status = status(fields.bare()?)?;
+    size(fields.bare()?)?;
+    fields.quoted()?;
+    let user_agent = fields.quoted()?;
+    fields.rest()?;
+    Ok(Line {
+        at,
+        remote_addr: Cow::Borrowed(remote_addr),
+        method,
+        target: Cow::Borrowed(target),
+        status,
+        user_agent: Cow::Borrowed(user_agent),
+        visitor: None,
+    })
+}
+
+/// `GET /product/42 HTTP/1.1`; HTTP/0.9 has no version, and old versions of Nginx let spaces into the target.
+fn request(text: &str) -> Result<(Method, &str), DeadReason> {
+    let Some(end) = memchr(b' ', text.as_bytes()) else {
+        return match Method::parse(text)? {
+            Method::Absent => Ok((Method::Absent, "")),
+            _ => Err(DeadReason::BadRequest),
+        };
+    };
+    let method = Method::parse(&text[..end])?;
+    let rest = &text[end + 1..];
+    let target = match memrchr(b' ', rest.as_bytes()) {
+        Some(space) if is_version(&rest[space + 1..]) => &rest[..space],
+        None => rest,
+        Some(_) => return Err(DeadReason::BadRequest),
+    };
+    if target.is_empty() || method == Method::Absent {
+        return Err(DeadReason::BadRequest);
+    }
+    Ok((method, target))
+}
+
+/// `HTTP/1.1`, `HTTP/2.0`, `HTTP/3`.
+fn is_version(text: &str) -> bool {
+    text.strip_prefix("HTTP/").is_some_and(|v| match v.as_bytes() {
+        [major] => major.is_ascii_digit(),
+        [major, b'.', minor] => major.is_ascii_digit() && minor.is_ascii_digit(),
+        _ => false,
+    })
+}
+
+fn size(text: &str) -> Result<(), DeadReason> {
+    let number = !text.is_empty() && text.len() <= MAX_SIZE_DIGITS && text.bytes().all(|b| b.is_ascii_digit());
+    if number || text == "-" { Ok(()) } else { Err(DeadReason::BadSize) }
+}
+
+/// Walks over fields that stand one blank apart.
+struct Fields<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl<'a> Fields<'a> {
+    /// A quoted field, as it stands between its quotes.
+    fn quoted(&mut self) -> Result<&'a str, DeadReason> {
+        let bytes = self.text.as_bytes();
+        match bytes.get(self.at) {
+            Some(b'"') => {}
+            Some(_) => return Err(DeadReason::Malformed),
+            None => return Err(DeadReason::MissingField),
+        }
+        let start = self.at + 1;
+        let end = closing_quote(bytes, start).ok_or(DeadReason::Truncated)?;
+        self.at = end + 1;
+        self.blank()?;
+        Ok(&self.text[start..end])
+    }
+
+    /// A field up to the next blank.
+    fn bare(&mut self) -> Result<&'a str, DeadReason> {
+        let rest = &self.text[self.at..];
+        if rest.is_empty() {
+            return Err(DeadReason::MissingField);
+        }
+        let field = &rest[..memchr(b' ', rest.as_bytes()).unwrap_or(rest.len())];
+        self.at += field.len();
+        self.blank()?;
+        Ok(field)
+    }
+
+    fn blank(&mut self) -> Result<(), DeadReason> {
+        match self.text.as_bytes().get(self.at) {
+            Some(b' ') => self.at += 1,
+            Some(_) => return Err(DeadReason::Malformed),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Further fields may be anything, but a quote that opens must close: else the line is cut off.
+    fn rest(&mut self) -> Result<(), DeadReason> {
+        let bytes = self.text.as_bytes();
+        while let Some(open) = memchr(b'"', &bytes[self.at..]) {
+            self.at = closing_quote(bytes, self.at + open + 1).ok_or(DeadReason::Truncated)? + 1;
+        }
+        Ok(())
+    }
+}
+
+/// The next quote at or behind `from` that no backslash escapes.
+fn closing_quote(bytes: &[u8], from: usize) -> Option<usize> {
+    let mut at = from;
+    loop {
+        let found = at + memchr2(b'"', b'\\', bytes.get(at..)?)?;
+        if bytes[found] == b'"' {
+            return Some(found);
+        }
+        at = found + 2;
+    }
+}

@@ -1,0 +1,179 @@
+//! One log line, bytes to fields: Nginx combined or the edge's JSON, told apart by the first byte. Pure; it
+//! must never panic, whatever the bytes, and never judge what a line means: that is `classify`.
+
+mod combined;
+mod edge_json;
+mod time;
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+use types::Timestamp;
+
+/// Longest line that is decoded, in bytes without its end. Nginx itself refuses request lines and headers
+/// above 8 KiB each by default, so an honest line stays far below.
+pub const MAX_LINE: usize = 64 * 1024;
+
+/// Longest method, in bytes; the longest registered one (`UPDATEREDIRECTREF`) has 17.
+const MAX_METHOD: usize = 32;
+
+macro_rules! reasons {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum $name { $($(#[$variant_doc])* $variant,)+ }
+        impl $name {
+            /// Every reason there is: a closed set, so that it can label a metric.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+            /// The reason as it is stored, counted and published.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+            /// The reason of that name.
+            pub fn named(text: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|reason| reason.as_str() == text)
+            }
+        }
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+pub(crate) use reasons;
+
+reasons!(
+    /// Why a line could not be decoded: it becomes a dead letter.
+    DeadReason {
+        /// Nothing, or nothing but blanks.
+        Empty = "empty",
+        /// Longer than [`MAX_LINE`].
+        TooLong = "too_long",
+        /// Holds a NUL: a hole that a crash left in the file, or no text at all.
+        Nul = "nul",
+        /// Holds another raw control character; every log format escapes them.
+        Binary = "binary",
+        /// Is not UTF-8.
+        NotUtf8 = "not_utf8",
+        /// Ends inside a quoted field, bracket or object.
+        Truncated = "truncated",
+        /// A field that is needed is not there.
+        MissingField = "missing_field",
+        /// The fields do not stand as they should.
+        Malformed = "malformed",
+        /// The time is not one, or lies outside the years 1970 to 9999.
+        BadTime = "bad_time",
+        /// What stands for the method is no HTTP method.
+        BadMethod = "bad_method",
+        /// The request line is not `METHOD target HTTP/version`.
+        BadRequest = "bad_request",
+        /// The status is not three digits.
+        BadStatus = "bad_status",
+        /// The size is neither a number nor `-`.
+        BadSize = "bad_size",
+        /// Begins like JSON and is not one flat object with each field once and of its type.
+        BadJson = "bad_json",
+    }
+);
+
+/// The request's method, as far as it matters here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// `GET`.
+    Get,
+    /// `HEAD`.
+    Head,
+    /// `POST`.
+    Post,
+    /// Another well-formed method; methods are case-sensitive, so `get` is one of these.
+    Other,
+    /// There was no request: the client connected and left (Nginx logs `-` or nothing with 400 or 408).
+    Absent,
+}
+
+impl Method {
+    fn parse(text: &str) -> Result<Self, DeadReason> {
+        match text {
+            "GET" => Ok(Self::Get),
+            "HEAD" => Ok(Self::Head),
+            "POST" => Ok(Self::Post),
+            "" | "-" => Ok(Self::Absent),
+            _ if text.len() <= MAX_METHOD && text.bytes().all(|b| b.is_ascii_alphabetic() || b == b'-') => {
+                Ok(Self::Other)
+            }
+            _ => Err(DeadReason::BadMethod),
+        }
+    }
+}
+
+/// One request as the log tells it. Borrows from the line wherever the line holds the text as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line<'a> {
+    /// When, by the log.
+    pub at: Timestamp,
+    /// The client's address as it stands; IPv4, IPv6, `unix:` or a name.
+    pub remote_addr: Cow<'a, str>,
+    /// The method.
+    pub method: Method,
+    /// Path and query as they stand, not percent-decoded; empty if there was no request.
+    pub target: Cow<'a, str>,
+    /// HTTP status, 0 to 999; Nginx logs 000 and 499 where the client left.
+    pub status: u16,
+    /// The user agent; empty or `-` if none was sent.
+    pub user_agent: Cow<'a, str>,
+    /// The edge's keyed hash of the visitor, if the line has one.
+    pub visitor: Option<Cow<'a, str>>,
+}
+
+/// Decodes one line, with or without its `\n` or `\r\n`.
+pub fn decode(line: &[u8]) -> Result<Line<'_>, DeadReason> {
+    let text = screen(line)?;
+    if text.as_bytes().first() == Some(&b'{') { edge_json::decode(text) } else { combined::decode(text) }
+}
+
+/// What every format has in common: some text, not too much, without control characters.
+fn screen(line: &[u8]) -> Result<&str, DeadReason> {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    // An editor's byte order mark before the first line is not part of it.
+    let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
+    if line.len() > MAX_LINE {
+        return Err(DeadReason::TooLong);
+    }
+    if holds_control(line) {
+        return Err(if memchr::memchr(0, line).is_some() { DeadReason::Nul } else { DeadReason::Binary });
+    }
+    let text = std::str::from_utf8(line).map_err(|_| DeadReason::NotUtf8)?;
+    if text.trim_ascii().is_empty() {
+        return Err(DeadReason::Empty);
+    }
+    Ok(text)
+}
+
+/// Whether a byte below 0x20 other than the tab is there. Eight bytes at a time: it sees every line.
+fn holds_control(line: &[u8]) -> bool {
+    const LOW: u64 = 0x2020_2020_2020_2020;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let control = |b: &u8| *b < 0x20 && *b != b'\t';
+    let mut words = line.chunks_exact(8);
+    for word in words.by_ref() {
+        let x = u64::from_le_bytes([word[0], word[1], word[2], word[3], word[4], word[5], word[6], word[7]]);
+        // "Has a byte less than 0x20" (Bit Twiddling Hacks); never misses one, so only a hit is looked at.
+        if x.wrapping_sub(LOW) & !x & HIGH != 0 && word.iter().any(control) {
+            return true;
+        }
+    }
+    words.remainder().iter().any(control)
+}
+
+/// A status is exactly three digits.
+fn status(text: &str) -> Result<u16, DeadReason> {
+    match *text.as_bytes() {
+        [a, b, c] if [a, b, c].iter().all(u8::is_ascii_digit) => {
+            Ok(u16::from(a - b'0') * 100 + u16::from(b - b'0') * 10 + u16::from(c - b'0'))
+        }
+        _ => Err(DeadReason::BadStatus),
+    }
+}
