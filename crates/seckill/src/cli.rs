@@ -91,7 +91,7 @@ pub struct AllInOneArgs {
 /// `seckill top`.
 #[derive(Debug, Args)]
 pub struct TopArgs {
-    /// Access logs in order; `-` is standard input; names ending in .gz are unpacked.
+    /// Access logs, read in the order of their first lines; `-` is standard input; names ending in .gz are unpacked.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Length of the window, whole seconds.
@@ -107,7 +107,7 @@ pub struct TopArgs {
     #[arg(long)]
     pub json: bool,
     /// Events that come later than this behind the newest are dropped and counted.
-    #[arg(long, default_value = "120s", value_parser = whole_seconds)]
+    #[arg(long, default_value = "10m", value_parser = whole_seconds)]
     pub lateness: std::time::Duration,
 }
 
