@@ -1,1 +1,3 @@
 //! What tests share: contract suites, seeded traffic, temporary places, real servers.
+
+pub mod contract;
