@@ -1,7 +1,7 @@
 //! What clients were told, held against what was decided (invariants 4, 7, 11, 12). An answer is judged only
 //! where the store and the samples can decide it; doubt speaks for the store.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use rusqlite::Transaction;
 
@@ -83,9 +83,12 @@ pub(super) fn accepted_orders_exist(entries: &[Entry], decisions: &Decisions, or
 
 /// Invariant 7: a ticket has an end in time, and the end is the decision.
 pub(super) fn tickets_end(entries: &[Entry], decisions: &Decisions, options: &Options, found: &mut Invariant) {
-    let mut ended: HashMap<(&str, &str), ()> = HashMap::new();
+    let mut ended: HashSet<(&str, &str)> = HashSet::new();
     for entry in entries.iter().filter(|e| e.is_end()) {
-        ended.insert((&entry.buyer, &entry.key), ());
+        // A refusal at the door ends a try, never a ticket.
+        if entry.bound || entry.outcome == Told::Accepted {
+            ended.insert((&entry.buyer, &entry.key));
+        }
         if !entry.bound {
             continue;
         }
@@ -118,7 +121,7 @@ pub(super) fn tickets_end(entries: &[Entry], decisions: &Decisions, options: &Op
             format!("{}: a ticket was still without an end {late} ms after its deadline", entry.product)
         });
         if options.at_rest && limit < options.now_ms {
-            let has_end = ended.contains_key(&(entry.buyer.as_str(), entry.key.as_str()));
+            let has_end = ended.contains(&(entry.buyer.as_str(), entry.key.as_str()));
             found.check(has_end || decisions.of(entry).is_some(), || {
                 format!("{}: a ticket of {} never came to an end", entry.product, deadline)
             });
