@@ -1,0 +1,155 @@
+//! The names that a query may use: schema `druid` with the live tables, and `INFORMATION_SCHEMA` in
+//! Druid's shape, made once from them.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use datafusion::arrow::datatypes::DataType;
+use datafusion::catalog::{
+    CatalogProvider, CatalogProviderList, MemTable, MemoryCatalogProvider, MemoryCatalogProviderList,
+    MemorySchemaProvider, SchemaProvider, TableProvider,
+};
+use datafusion::error::Result;
+
+use super::tables::{Heat, LiveTable, Rows, Top};
+use super::types::TypeNames;
+use crate::tables::LiveTables;
+
+/// The one catalog and the default schema in it.
+pub(super) const DRUID: &str = "druid";
+/// The schema that describes all.
+const INFORMATION_SCHEMA: &str = "INFORMATION_SCHEMA";
+
+/// The tables of schema `druid`, in order of their names.
+pub(super) const DATASOURCES: [&str; 2] = [Heat::NAME, Top::NAME];
+
+struct Described {
+    schema: &'static str,
+    name: String,
+    kind: &'static str,
+    table: Arc<dyn TableProvider>,
+}
+
+/// All names over these snapshots.
+pub(super) fn catalogs(tables: &Arc<dyn LiveTables>) -> Result<Arc<dyn CatalogProviderList>> {
+    let live: [(&str, Arc<dyn TableProvider>); 2] = [
+        (Heat::NAME, Arc::new(LiveTable::<Heat>::new(tables.clone()))),
+        (Top::NAME, Arc::new(LiveTable::<Top>::new(tables.clone()))),
+    ];
+    let druid = MemorySchemaProvider::new();
+    let mut described = Vec::new();
+    for (name, table) in live {
+        druid.register_table(name.to_owned(), table.clone())?;
+        described.push(Described { schema: DRUID, name: name.to_owned(), kind: "TABLE", table });
+    }
+
+    // The descriptions describe themselves too: their columns first, then their rows.
+    let information = MemorySchemaProvider::new();
+    let empty: [(&str, fn(&[Described]) -> Result<RecordBatch>); 3] =
+        [("COLUMNS", columns), ("SCHEMATA", schemata), ("TABLES", table_names)];
+    for (name, make) in empty {
+        let table: Arc<dyn TableProvider> = Arc::new(MemTable::try_new(make(&[])?.schema(), vec![vec![]])?);
+        described.push(Described { schema: INFORMATION_SCHEMA, name: name.to_owned(), kind: "SYSTEM_TABLE", table });
+    }
+    for (name, make) in empty {
+        let batch = make(&described)?;
+        let table = MemTable::try_new(batch.schema(), vec![vec![batch]])?;
+        information.register_table(name.to_owned(), Arc::new(table))?;
+    }
+
+    let catalog = MemoryCatalogProvider::new();
+    catalog.register_schema(DRUID, Arc::new(druid))?;
+    catalog.register_schema(INFORMATION_SCHEMA, Arc::new(information))?;
+    let list = MemoryCatalogProviderList::new();
+    list.register_catalog(DRUID.to_owned(), Arc::new(catalog));
+    Ok(Arc::new(list))
+}
+
+fn text<S: AsRef<str>>(values: impl IntoIterator<Item = Option<S>>) -> ArrayRef {
+    Arc::new(StringArray::from_iter(values))
+}
+
+fn batch(columns: Vec<(&'static str, ArrayRef)>) -> Result<RecordBatch> {
+    Ok(RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, values)| (name, values, true)))?)
+}
+
+fn schemata(described: &[Described]) -> Result<RecordBatch> {
+    let names: Vec<_> = if described.is_empty() { vec![] } else { vec![INFORMATION_SCHEMA, DRUID] };
+    let none = || text(names.iter().map(|_| None::<&str>));
+    batch(vec![
+        ("CATALOG_NAME", text(names.iter().map(|_| Some(DRUID)))),
+        ("SCHEMA_NAME", text(names.iter().map(|n| Some(*n)))),
+        ("SCHEMA_OWNER", none()),
+        ("DEFAULT_CHARACTER_SET_CATALOG", none()),
+        ("DEFAULT_CHARACTER_SET_SCHEMA", none()),
+        ("DEFAULT_CHARACTER_SET_NAME", none()),
+        ("SQL_PATH", none()),
+    ])
+}
+
+fn table_names(described: &[Described]) -> Result<RecordBatch> {
+    batch(vec![
+        ("TABLE_CATALOG", text(described.iter().map(|_| Some(DRUID)))),
+        ("TABLE_SCHEMA", text(described.iter().map(|d| Some(d.schema)))),
+        ("TABLE_NAME", text(described.iter().map(|d| Some(&d.name)))),
+        ("TABLE_TYPE", text(described.iter().map(|d| Some(d.kind)))),
+        ("IS_JOINABLE", text(described.iter().map(|_| Some("NO")))),
+        ("IS_BROADCAST", text(described.iter().map(|_| Some("NO")))),
+    ])
+}
+
+fn columns(described: &[Described]) -> Result<RecordBatch> {
+    struct Row {
+        schema: &'static str,
+        table: String,
+        column: String,
+        /// From 1.
+        position: i64,
+        nullable: bool,
+        kind: DataType,
+        names: TypeNames,
+    }
+    let mut rows = Vec::new();
+    for d in described {
+        for (position, f) in (1..).zip(d.table.schema().fields()) {
+            rows.push(Row {
+                schema: d.schema,
+                table: d.name.clone(),
+                column: f.name().clone(),
+                position,
+                nullable: f.is_nullable(),
+                kind: f.data_type().clone(),
+                names: TypeNames::of(f.data_type()),
+            });
+        }
+    }
+    let none = || text(rows.iter().map(|_| None::<&str>));
+    let integers = |of: fn(&Row) -> Option<i64>| -> ArrayRef { Arc::new(Int64Array::from_iter(rows.iter().map(of))) };
+    let is_text = |r: &Row| r.kind == DataType::Utf8;
+    batch(vec![
+        ("TABLE_CATALOG", text(rows.iter().map(|_| Some(DRUID)))),
+        ("TABLE_SCHEMA", text(rows.iter().map(|r| Some(r.schema)))),
+        ("TABLE_NAME", text(rows.iter().map(|r| Some(&r.table)))),
+        ("COLUMN_NAME", text(rows.iter().map(|r| Some(&r.column)))),
+        ("ORDINAL_POSITION", integers(|r| Some(r.position))),
+        ("COLUMN_DEFAULT", none()),
+        ("IS_NULLABLE", text(rows.iter().map(|r| Some(if r.nullable { "YES" } else { "NO" })))),
+        ("DATA_TYPE", text(rows.iter().map(|r| Some(r.names.sql)))),
+        ("CHARACTER_MAXIMUM_LENGTH", none()),
+        ("CHARACTER_OCTET_LENGTH", none()),
+        (
+            "NUMERIC_PRECISION",
+            integers(|r| match r.kind {
+                DataType::Int64 => Some(19),
+                DataType::Float64 => Some(15),
+                _ => None,
+            }),
+        ),
+        ("NUMERIC_PRECISION_RADIX", integers(|r| r.kind.is_numeric().then_some(10))),
+        ("NUMERIC_SCALE", integers(|r| r.kind.is_integer().then_some(0))),
+        ("DATETIME_PRECISION", integers(|r| matches!(r.kind, DataType::Timestamp(..)).then_some(3))),
+        ("CHARACTER_SET_NAME", text(rows.iter().map(|r| is_text(r).then_some("UTF-16LE")))),
+        ("COLLATION_NAME", text(rows.iter().map(|r| is_text(r).then_some("UTF-16LE$en_US$primary")))),
+        ("JDBC_TYPE", integers(|r| Some(r.names.jdbc))),
+    ])
+}
