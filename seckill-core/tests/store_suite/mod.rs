@@ -1,0 +1,189 @@
+//! The contract of every SQL provider of the stock store, as stories over `Arc<dyn StockStore>`. A provider's
+//! test gives a [`Place`] and names the stories; nothing here knows which database it is.
+#![allow(clippy::unwrap_used, clippy::print_stdout, dead_code)]
+
+pub mod attempts;
+pub mod invariants;
+pub mod life;
+pub mod moves;
+pub mod orders;
+pub mod races;
+pub mod sales;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use seckill_core::stock::store::{
+    Attempt, BodyHash, Claim, Decision, MoveStep, Moved, OrderRow, Outcome, Payment, ProductRow, SaleApplied,
+    StockStore, Verdict,
+};
+use types::{
+    BuyerId, Epoch, IdempotencyKey, LeaseId, Money, OrderId, PaymentId, ProductSpec, SaleName, SaleSpec, Sku, Tier,
+    Timestamp,
+};
+
+/// Where one database lives. Dropping every store and opening again is a restart.
+pub trait Place: Send + Sync {
+    /// Opens the store (again).
+    fn open(&self) -> Arc<dyn StockStore>;
+    /// Runs a query through a connection of its own and prints its rows, one text each.
+    fn rows(&self, sql: &str) -> Vec<String>;
+}
+
+/// First moment of the sale.
+pub const OPENS: Timestamp = Timestamp::from_millis(1_000_000);
+/// End of the sale.
+pub const CLOSES: Timestamp = Timestamp::from_millis(2_000_000);
+/// A moment in the sale.
+pub const NOW: Timestamp = Timestamp::from_millis(1_500_000);
+/// How long orders may stay unpaid.
+pub const RESERVE: Duration = Duration::from_secs(60);
+/// Price of a unit in cents.
+pub const PRICE: u64 = 250;
+
+pub fn later(ms: u64) -> Timestamp {
+    NOW.plus(Duration::from_millis(ms))
+}
+pub fn buyer(n: usize) -> BuyerId {
+    BuyerId::new(format!("buyer-{n}")).unwrap()
+}
+pub fn key(n: usize) -> IdempotencyKey {
+    IdempotencyKey::new(format!("key-{n}")).unwrap()
+}
+pub fn sku(name: &str) -> Sku {
+    Sku::new(name).unwrap()
+}
+pub fn euros(cents: u64) -> Money {
+    Money::new(cents, "EUR".parse().unwrap()).unwrap()
+}
+pub fn order_id(n: usize) -> OrderId {
+    OrderId::from_bits(0xabc0_0000_0000_0000_0000_0000_0000_0000 + n as u128)
+}
+pub fn lease_id(n: usize) -> LeaseId {
+    LeaseId::from_bits(0x1ea5_0000_0000_0000_0000_0000_0000_0000 + n as u128)
+}
+pub fn payment_id(n: usize) -> PaymentId {
+    PaymentId::from_bits(0xbead_0000_0000_0000_0000_0000_0000_0000 + n as u128)
+}
+pub fn spec(name: &str, stock: u64, limit: u32) -> ProductSpec {
+    ProductSpec {
+        sku: sku(name),
+        name: format!("The {name}"),
+        price: euros(PRICE),
+        stock,
+        limit,
+        initial_tier: None,
+        pages: vec![name.parse().unwrap()],
+    }
+}
+pub fn sale(name: &str, products: Vec<ProductSpec>) -> SaleSpec {
+    SaleSpec {
+        name: SaleName::new(name).unwrap(),
+        zone: "Europe/Berlin".into(),
+        opens: OPENS,
+        closes: CLOSES,
+        products,
+    }
+}
+
+/// Attempt `n`: its own key and order id; one unit of `a` for buyer `n` at the door, until told otherwise.
+pub fn attempt(n: usize) -> Attempt {
+    Attempt {
+        buyer: buyer(n),
+        key: key(n),
+        body_hash: BodyHash([n as u8; 32]),
+        product: sku("a"),
+        quantity: 1,
+        claim: Claim::Door,
+        deadline: NOW.plus(Duration::from_secs(10)),
+        request: Some(format!("request-{n}").parse().unwrap()),
+        order: order_id(n),
+        token: None,
+    }
+}
+pub fn queued(n: usize) -> Attempt {
+    Attempt { claim: Claim::Queue, ..attempt(n) }
+}
+pub fn granted(n: usize, lease: LeaseId, seq: u64) -> Attempt {
+    Attempt { claim: Claim::Grant { lease, seq }, ..attempt(n) }
+}
+
+/// A store with a sale `sale` of the product `a`.
+pub struct Shop {
+    pub store: Arc<dyn StockStore>,
+    pub place: Arc<dyn Place>,
+}
+
+impl Shop {
+    pub async fn selling(place: Arc<dyn Place>, stock: u64, limit: u32) -> Self {
+        let store = place.open();
+        let applied = store.apply_sale(sale("sale", vec![spec("a", stock, limit)]), NOW).await.unwrap();
+        assert_eq!(applied, SaleApplied::Created);
+        Self { store, place }
+    }
+    /// Closes the database and opens it again.
+    pub fn restart(self) -> Self {
+        let Self { store, place } = self;
+        assert_eq!(Arc::strong_count(&store), 1, "somebody still holds the store");
+        drop(store);
+        Self { store: place.open(), place }
+    }
+    pub async fn decide(&self, attempt: Attempt) -> Verdict {
+        self.decide_at(attempt, NOW).await
+    }
+    pub async fn decide_at(&self, attempt: Attempt, now: Timestamp) -> Verdict {
+        self.store.decide(vec![attempt], RESERVE, now).await.unwrap().pop().unwrap()
+    }
+    pub async fn accept(&self, attempt: Attempt) -> OrderRow {
+        let (order, buyer) = (attempt.order, attempt.buyer.clone());
+        let verdict = self.decide(attempt).await;
+        assert_eq!(outcome(&verdict), Some((Outcome::Accepted(order), true)), "{verdict:?}");
+        self.store.order(order, &buyer).await.unwrap().expect("an accepted order exists")
+    }
+    pub async fn product(&self) -> ProductRow {
+        self.store.product(&sku("a")).await.unwrap().expect("the product exists")
+    }
+    /// `(free, leased, reserved, sold)` of product `a`.
+    pub async fn units(&self) -> (u64, u64, u64, u64) {
+        let p = self.product().await;
+        (p.free, p.state.sellable - p.free, p.state.reserved, p.sold)
+    }
+    pub async fn step(&self, step: MoveStep) -> Moved {
+        self.store.step(step, NOW).await.unwrap()
+    }
+    pub async fn moved(&self, step: MoveStep) -> ProductRow {
+        match self.step(step.clone()).await {
+            Moved::Done(row) => row,
+            Moved::Stale(row) => panic!("{step:?} was stale: {row:?}"),
+        }
+    }
+    /// Moves all of `free` into lease `n`.
+    pub async fn lend(&self, n: usize) -> LeaseId {
+        let epoch = self.product().await.state.epoch;
+        self.moved(MoveStep::OpenLease { product: sku("a"), epoch, lease: lease_id(n), keep: 0 }).await;
+        lease_id(n)
+    }
+    pub async fn fence(&self, target: Tier) -> Epoch {
+        let epoch = self.product().await.state.epoch;
+        self.moved(MoveStep::Fence { product: sku("a"), epoch, target }).await.state.epoch
+    }
+    pub async fn pay(&self, n: usize, order: &OrderRow) -> seckill_core::stock::store::PaymentEffect {
+        let payment = Payment { payment: payment_id(n), order: order.order, amount: order.amount };
+        self.store.pay(payment, NOW).await.unwrap()
+    }
+    pub async fn state(&self, order: &OrderRow) -> seckill_core::stock::store::OrderState {
+        self.store.order(order.order, &order.buyer).await.unwrap().expect("an order exists for ever").state
+    }
+    /// Every invariant that SQL alone can show.
+    pub fn check(&self) {
+        invariants::check(self.place.as_ref());
+    }
+}
+
+/// What was decided, and whether just now.
+pub fn outcome(verdict: &Verdict) -> Option<(Outcome, bool)> {
+    match verdict {
+        Verdict::Decided { decision: Decision { outcome, .. }, fresh } => Some((*outcome, *fresh)),
+        _ => None,
+    }
+}
