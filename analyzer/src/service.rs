@@ -1,0 +1,142 @@
+//! The analyzer as a service: reads product events, publishes heat reports, keeps checkpoints, answers
+//! readers. It moves bytes and decides nothing about heat. Nothing starts before `run`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use eventlog::{EventLog, EventLogError, Retention, Topic, TopicSpec};
+use http_kit::{Listening, SharedAuthenticator};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use types::{Clock, Invalid, topics};
+
+use crate::checkpoint::{CheckpointError, CheckpointStore};
+use crate::live::{HeatSnapshot, LiveHeat};
+use crate::options::Options;
+use crate::sql::SqlOptions;
+use crate::tables::LiveTables;
+
+mod worker;
+
+use worker::Worker;
+
+/// How long heat reports are kept: a day, so that an auditor can compare a long run's windows afterwards.
+const REPORTS_KEPT: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
+
+/// Why the analyzer ended or did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum AnalyzerError {
+    /// An option is refused.
+    #[error("option {0}")]
+    Option(#[from] Invalid),
+    /// The event log.
+    #[error(transparent)]
+    Log(#[from] EventLogError),
+    /// The checkpoint.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The listener.
+    #[error("HTTP: {0}")]
+    Http(#[from] std::io::Error),
+}
+
+impl AnalyzerError {
+    /// Whether starting it again may help without anybody's doing.
+    pub const fn retryable(&self) -> bool {
+        match self {
+            Self::Option(_) => false,
+            Self::Log(error) => error.retryable(),
+            Self::Checkpoint(error) => error.retryable(),
+            Self::Http(_) => true,
+        }
+    }
+}
+
+/// The analyzer, ready to run.
+pub struct Analyzer {
+    listening: Listening,
+    router: Router,
+    worker: Worker,
+    handle: Handle,
+}
+
+/// What others in this process may see of it. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    live: Arc<LiveHeat>,
+    address: SocketAddr,
+}
+
+impl Handle {
+    /// The newest snapshot; an empty one before the first event.
+    pub fn snapshot(&self) -> Arc<HeatSnapshot> {
+        self.live.snapshot()
+    }
+    /// Snapshots as they come; a slow reader sees the newest.
+    pub fn subscribe(&self) -> watch::Receiver<Arc<HeatSnapshot>> {
+        self.live.subscribe()
+    }
+    /// Where REST and SQL listen.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+    /// The live tables.
+    pub fn tables(&self) -> Arc<dyn LiveTables> {
+        Arc::clone(&self.live) as Arc<dyn LiveTables>
+    }
+}
+
+impl Analyzer {
+    /// Checks the options, opens the checkpoint directory, makes the topic of reports and binds the
+    /// listener. `extra` routes are served beside its own, without authentication (metrics).
+    pub async fn new(
+        options: Options,
+        log: Arc<dyn EventLog>,
+        clock: Arc<dyn Clock>,
+        authenticator: SharedAuthenticator,
+        extra: Router,
+    ) -> Result<Self, AnalyzerError> {
+        options.check()?;
+        let store = CheckpointStore::open(&options.state_dir)?;
+        let topic = Topic::new(topics::HEAT_REPORTS)?;
+        log.ensure_topic(&TopicSpec { topic, partitions: 1, retention: Retention::Time(REPORTS_KEPT) }).await?;
+        let listening = http_kit::bind(options.listen).await?;
+        let live = Arc::new(LiveHeat::default());
+        let handle = Handle { live: Arc::clone(&live), address: listening.address() };
+        let sql = SqlOptions {
+            limits: options.sql.clone(),
+            clock: Arc::clone(&clock),
+            host: Some(listening.address().to_string()),
+        };
+        let sql = crate::sql::router(handle.tables(), sql);
+        let guard = crate::http::Guard::new(options.open, authenticator);
+        let router = crate::http::router(Arc::clone(&live), sql, guard, extra, &options.sql);
+        let worker = Worker::new(options, log, clock, store, live)?;
+        Ok(Self { listening, router, worker, handle })
+    }
+
+    /// For others in this process.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Runs until `shutdown`, then publishes what is final, keeps a checkpoint, commits and returns.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), AnalyzerError> {
+        // If one half ends, for whatever reason, the other must not go on alone.
+        let stop = shutdown.child_token();
+        let serve = async {
+            let served = self.listening.serve(self.router, stop.clone().cancelled_owned()).await;
+            stop.cancel();
+            served
+        };
+        let work = async {
+            let worked = self.worker.run(&stop).await;
+            stop.cancel();
+            worked
+        };
+        let (served, worked) = tokio::join!(serve, work);
+        worked?;
+        Ok(served?)
+    }
+}
