@@ -149,6 +149,11 @@ const TOKENS: &[&str] = &[
     "+https://",
 ];
 
+/// The built-in tokens, lower case: for readers that judge bots without this code, such as the auditor.
+pub const fn bot_tokens() -> &'static [&'static str] {
+    TOKENS
+}
+
 /// Finds any token in a user agent.
 #[derive(Debug)]
 pub(super) struct Bots(AhoCorasick);

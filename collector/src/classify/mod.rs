@@ -10,6 +10,7 @@ use types::{EventKind, Invalid, PageId, VisitorHash};
 
 use crate::decode::{Line, Method, reasons};
 use bots::Bots;
+pub use bots::bot_tokens;
 use pattern::Pattern;
 use visitor::VisitorHasher;
 pub use visitor::VisitorKey;

@@ -5,6 +5,7 @@ mod commands;
 mod config;
 mod demo;
 mod identity;
+mod overview;
 mod secrets;
 mod shutdown;
 mod telemetry;

@@ -10,18 +10,18 @@ use analyzer::Analyzer;
 use anyhow::{Context, bail};
 use axum::Router;
 use collector::Collector;
-use control_plane::ControlPlane;
+use control_plane::{ControlPlane, CoreToken};
 use eventlog::{EventLog, MemoryLog, SqliteLog};
 use metrics_exporter_prometheus::PrometheusHandle;
-use seckill_core::SeckillCore;
-use seckill_core::stock::db::{SqliteStore, SqliteStoreOptions};
-use seckill_core::stock::redis::InProcessLeases;
+use seckill_core::stock::db::sqlite::{SqliteStore, SqliteStoreOptions};
+use seckill_core::{InProcessLeases, SeckillCore, TicketSecret};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use types::{Authenticator, Clock};
 
 use crate::config::{Config, EventLogProvider, Mode};
 use crate::identity::DemoIssuer;
+use crate::overview::{Overview, Sources};
 use crate::secrets::Secrets;
 use crate::{shutdown, telemetry};
 
@@ -39,7 +39,7 @@ pub struct House {
     /// Plans.
     pub control_plane: control_plane::Handle,
     /// Purchases.
-    pub core: seckill_core::Handle,
+    pub core: seckill_core::CoreHandle,
     /// Signs demo tokens.
     pub issuer: Arc<DemoIssuer>,
     /// The event log, for readers such as the auditor.
@@ -81,34 +81,35 @@ impl House {
             log.clone(),
             clock.clone(),
             authenticator.clone(),
-            secrets.ticket.bytes().to_vec(),
+            TicketSecret::new(secrets.ticket.bytes())?,
             telemetry_router(&metrics),
         )
         .await
         .context("seckill-core")?;
-        let private = core.handle().private_address();
+        let private = core.handle().private();
         config.control_plane.cores = vec![format!("http://{private}")];
         let control_plane = ControlPlane::new(
             config.control_plane.clone(),
             log.clone(),
             clock.clone(),
             authenticator.clone(),
-            secrets.control.text()?.into(),
+            CoreToken::new(secrets.control.text()?)?,
             telemetry_router(&metrics),
         )
         .await
         .context("control-plane")?;
+        let overview = Overview::new();
         let analyzer = Analyzer::new(
             config.analyzer.clone(),
             log.clone(),
             clock.clone(),
             authenticator,
-            telemetry_router(&metrics),
+            telemetry_router(&metrics).merge(overview.router()),
         )
         .await
         .context("analyzer")?;
         let collector =
-            Collector::new(config.collector.clone(), log.clone(), clock).await.context("collector")?;
+            Collector::new(config.collector.clone(), log.clone(), clock.clone()).await.context("collector")?;
 
         let stop = CancellationToken::new();
         let mut house = Self {
@@ -124,7 +125,18 @@ impl House {
         house.spawn("collector", collector.run(stop.clone()));
         house.spawn("analyzer", analyzer.run(stop.clone()));
         house.spawn("control-plane", control_plane.run(stop.clone()));
-        house.spawn("seckill-core", core.run(stop));
+        house.spawn("seckill-core", core.run(stop.clone()));
+        let sources = Sources {
+            collector: house.collector.clone(),
+            analyzer: house.analyzer.clone(),
+            control_plane: house.control_plane.clone(),
+            core: house.core.clone(),
+            clock,
+        };
+        house.spawn("overview", async move {
+            overview.follow(sources, stop).await;
+            Ok::<_, std::convert::Infallible>(())
+        });
         Ok(house)
     }
 

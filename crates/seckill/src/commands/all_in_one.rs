@@ -47,7 +47,7 @@ pub async fn run(mut config: Config, args: AllInOneArgs) -> anyhow::Result<ExitC
 pub async fn apply_sale(house: &House, body: &serde_json::Value) -> anyhow::Result<()> {
     let name = body.get("name").and_then(serde_json::Value::as_str).unwrap_or_default();
     let token = token(house, "sale-administration", &[Role::Merchandiser])?;
-    let url = format!("http://{}/v1/sales/{name}", house.core.admin_address());
+    let url = format!("http://{}/v1/sales/{name}", house.core.admin());
     let response = reqwest::Client::new().put(&url).bearer_auth(token).json(body).send().await?;
     let status = response.status();
     anyhow::ensure!(status.is_success(), "the sale was refused: {status}: {}", response.text().await?);
@@ -62,11 +62,11 @@ pub fn token(house: &House, subject: &str, roles: &[Role]) -> anyhow::Result<Str
 /// Where to reach what.
 pub fn addresses(house: &House) -> Vec<String> {
     vec![
-        format!("shoppers        http://{}/v1/sales", house.core.public_address()),
-        format!("administration  http://{}/v1/sales", house.core.admin_address()),
+        format!("shoppers        http://{}/v1/sales", house.core.public()),
+        format!("administration  http://{}/v1/sales", house.core.admin()),
         format!("analytics       http://{}/v1/top", house.analyzer.address()),
         format!("live page       http://{}/", house.analyzer.address()),
         format!("operations      http://{}/v1/plan", house.control_plane.address()),
-        format!("metrics         http://{}/metrics", house.core.private_address()),
+        format!("metrics         http://{}/metrics", house.core.private()),
     ]
 }

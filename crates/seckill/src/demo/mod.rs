@@ -6,10 +6,12 @@ mod background;
 mod client;
 pub mod crowd;
 pub mod journal;
+pub mod judge;
 pub mod report;
 mod shoppers;
 pub mod stats;
 pub mod trace;
+pub mod watch;
 
 use std::path::PathBuf;
 use std::sync::Arc;

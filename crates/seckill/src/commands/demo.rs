@@ -1,0 +1,217 @@
+//! `seckill demo`: the whole loop in one process, with traffic from outside, shown as it happens and judged
+//! at the end by the auditor and by a recount of the raw lines.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use tokio_util::sync::CancellationToken;
+use types::{Clock, Role, SystemClock, Timestamp};
+
+use super::all_in_one::{addresses, apply_sale, token};
+use super::{VIOLATED, sale, say};
+use crate::cli::DemoArgs;
+use crate::config::Config;
+use crate::demo::report::DemoReport;
+use crate::demo::watch::{Display, Watch};
+use crate::demo::{Product, Traffic, TrafficOptions, access_log, judge, journal};
+use crate::shutdown;
+use crate::wire::House;
+
+/// The sale of the demo, unless another is named.
+const EXAMPLE_SALE: &str = include_str!("../../../../examples/sale.toml");
+/// Unpaid orders are released after this much event time: the default quarter of an hour would not fit
+/// into a demo.
+const RESERVE_FOR: Duration = Duration::from_secs(45);
+/// Longest real time, at the end, for the analyzer to finish its last windows and for tickets to end.
+const SETTLE: Duration = Duration::from_secs(90);
+/// How often, in real time, it is looked whether everything has come to rest.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Runs the demo; 1 if it does not hold.
+pub async fn run(mut config: Config, given_dir: bool, args: DemoArgs) -> anyhow::Result<ExitCode> {
+    let began = Instant::now();
+    if !given_dir {
+        config.data_dir = fresh_dir()?;
+    }
+    let data = config.data_dir.clone();
+    std::fs::create_dir_all(&data).with_context(|| format!("cannot create the data directory {}", data.display()))?;
+    let log_path = data.join("access.log");
+    let clock: Arc<dyn Clock> = Arc::new(clock_behind(&log_path, args.speed)?);
+    config.collector.paths = vec![log_path.clone()];
+    config.collector.from_start = true;
+    config.analyzer.open = true;
+    config.core.reserve_for = RESERVE_FOR;
+    config.core.seed = args.seed;
+    let analyzer_rules = config.analyzer.clone();
+
+    let stop = CancellationToken::new();
+    shutdown::on_signal(stop.clone())?;
+    let house = House::open(config, clock.clone(), args.any_port).await?;
+    let body = match &args.sale {
+        Some(file) => std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?,
+        None => EXAMPLE_SALE.to_owned(),
+    };
+    let body = sale::sale_body(&body)?;
+    apply_sale(&house, &body).await?;
+    let spec = types::SaleSpec::deserialize(body)??;
+
+    let journals = data.join("journals");
+    std::fs::create_dir_all(&journals)?;
+    let started = clock.now();
+    let options = TrafficOptions {
+        core_url: format!("http://{}", house.core.public()),
+        sale: spec.name.to_string(),
+        products: spec.products.iter().map(Product::from).collect(),
+        log_path: log_path.clone(),
+        journal_path: journal::path_of_run(&journals, started),
+        earlier_journals: journal::all(&journals)?,
+        seed: args.seed,
+        background_rate: f64::from(args.background),
+        ..TrafficOptions::default()
+    };
+    let traffic = Traffic::new(options, clock.clone(), shoppers_tokens(&house))?;
+    introduce(&house, &spec, &data, &args)?;
+
+    let traffic_handle = traffic.handle();
+    let watch = Watch::start(&house, traffic_handle.clone(), clock.clone(), &data, args.speed, began)?;
+    let traffic_stop = CancellationToken::new();
+    let traffic_task = tokio::spawn(traffic.run(traffic_stop.clone()));
+    let display = Display::new(std::io::stdout().is_terminal());
+    let time_is_up = async {
+        match args.run_for {
+            Some(time) => tokio::time::sleep(time).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = house.shutdown.cancelled() => {}
+        () = time_is_up => {}
+        () = traffic_stop.cancelled() => {}
+        () = watch.show(&display) => {}
+    }
+    display.line("traffic ends; shoppers under way come to their end");
+    traffic_stop.cancel();
+    let traffic_end = traffic_task.await.context("the traffic panicked")?;
+    if house.shutdown.is_cancelled() {
+        // A service failed; its error is the result.
+        house.close().await?;
+        bail!("a service ended before the demo did");
+    }
+    traffic_end?;
+
+    display.line("waiting for the last windows to become final and the last tickets to end");
+    come_to_rest(&house, &log_path).await?;
+    let (moves, sampler) = watch.end().await?;
+    let now = clock.now();
+    let all_journals = journal::all(&journals)?;
+    let options = audit::stock::Options::at_rest(now.millis()).at_speed(args.speed);
+    let stock = crate::wire::stock_file(&data);
+    let audit = tokio::task::spawn_blocking(move || {
+        audit::stock::audit(&stock, &all_journals, &options, Some(&sampler))
+    })
+    .await??;
+    let heat = judge::heat(&house.log, &log_path, &analyzer_rules).await?;
+    let accounting = house.collector.accounting();
+    let report = DemoReport {
+        seed: args.seed,
+        speed: args.speed,
+        lasted: now.since(started),
+        lines_written: traffic_handle.lines(),
+        lines_read: accounting.lines,
+        line_fates: judge::fates(&accounting),
+        moves,
+        shoppers: traffic_handle.stats(),
+        heat,
+        audit,
+    };
+    house.close().await?;
+    display.line(&report.to_string());
+    say(format!("data is kept in {}", data.display()));
+    Ok(if report.holds() { ExitCode::SUCCESS } else { ExitCode::from(VIOLATED) })
+}
+
+fn fresh_dir() -> anyhow::Result<PathBuf> {
+    let name = format!("seckill-demo-{}-{:08x}", std::process::id(), rand::random::<u32>());
+    let dir = std::env::temp_dir().join(name);
+    std::fs::create_dir(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    Ok(dir)
+}
+
+/// The demo's clock: the machine's, or, on a log that a faster run has carried into the future, just behind
+/// its last line.
+fn clock_behind(log: &Path, speed: f64) -> anyhow::Result<SystemClock> {
+    let now = SystemClock::new().now();
+    let last = access_log::last_time(log)?.unwrap_or(now);
+    Ok(SystemClock::starting_at(now.max(last), speed))
+}
+
+fn shoppers_tokens(house: &House) -> crate::demo::TokenIssuer {
+    let issuer = house.issuer.clone();
+    let life = Duration::from_secs(24 * 3600);
+    Arc::new(move |buyer: &str| {
+        types::BuyerId::new(buyer)
+            .map_err(anyhow::Error::from)
+            .and_then(|b| issuer.issue(&b, &[Role::Shopper], life))
+            // A refused token shows as 401 in the report; no shopper's name is ever that odd.
+            .unwrap_or_default()
+    })
+}
+
+fn introduce(house: &House, spec: &types::SaleSpec, data: &Path, args: &DemoArgs) -> anyhow::Result<()> {
+    say(format!("seckill demo, seed {}, data in {}", args.seed, data.display()));
+    if (args.speed - 1.0).abs() > f64::EPSILON {
+        say(format!("time runs {}x as fast: windows and waits keep their lengths in event time", args.speed));
+    }
+    addresses(house).into_iter().for_each(say);
+    let product = spec.products.first().context("a sale has products")?;
+    let ann = token(house, "ann", &[Role::Shopper])?;
+    let ops = token(house, "olga", &[Role::Operator])?;
+    say("\nshopper: buy one");
+    say(format!(
+        "  curl -i -X POST http://{}/v1/sales/{}/products/{}/purchases -H 'Authorization: Bearer {ann}' \\\n    -H 'Idempotency-Key: my-first' -H 'Content-Type: application/json' -d '{{\"quantity\":1}}'",
+        house.core.public(),
+        spec.name,
+        product.sku
+    ));
+    say("merchandiser: what is hot, by REST and by SQL");
+    say(format!("  curl http://{}/v1/top?limit=10", house.analyzer.address()));
+    say(format!(
+        "  curl http://{}/druid/v2/sql -H 'Content-Type: application/json' \\\n    -d '{{\"query\":\"SELECT product, \\\"rank\\\", \\\"count\\\" FROM top_products ORDER BY \\\"rank\\\" LIMIT 10\"}}'",
+        house.analyzer.address()
+    ));
+    say("ops: put a product on the queue for a minute, then see the plan");
+    say(format!(
+        "  curl -i -X PUT http://{}/v1/overrides/{}?wait=applied -H 'Authorization: Bearer {ops}' \\\n    -H 'Content-Type: application/json' -d '{{\"tier\":\"queue\",\"ttl\":\"60s\",\"reason\":\"trying it out\"}}'",
+        house.control_plane.address(),
+        product.sku
+    ));
+    say(format!("  curl http://{}/v1/plan -H 'Authorization: Bearer {ops}'\n", house.control_plane.address()));
+    Ok(())
+}
+
+/// Waits until every line is counted in a final window, the queue is empty and no ticket can still be open.
+async fn come_to_rest(house: &House, log: &Path) -> anyhow::Result<()> {
+    let last = access_log::last_time(log)?.unwrap_or_default();
+    let final_to = Timestamp::from_seconds(last.second() + 1);
+    let deadline = Instant::now() + SETTLE;
+    loop {
+        let counted = house.analyzer.snapshot().final_to.is_some_and(|to| to >= final_to);
+        if house.collector.caught_up() && house.core.backlog() == 0 && counted {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            bail!(
+                "nothing came to rest within {SETTLE:?}: {} bytes of log unread, {} attempts queued, windows final to {:?} of {final_to}",
+                house.collector.behind_bytes(),
+                house.core.backlog(),
+                house.analyzer.snapshot().final_to
+            );
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
