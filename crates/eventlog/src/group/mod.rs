@@ -204,3 +204,55 @@ impl Drop for Membership {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn join(groups: &Arc<Groups>) -> Membership {
+        groups.join(Group::new("g").unwrap(), BTreeMap::from([(Topic::new("t").unwrap(), 2)]))
+    }
+
+    fn assigned(change: Change) -> BTreeSet<TopicPartition> {
+        if let Change::Assigned(got) = change { got.into_iter().collect() } else { panic!("not assigned") }
+    }
+
+    #[test]
+    fn a_member_that_does_not_poll_loses_its_partition_when_the_others_patience_ends() {
+        let groups = Arc::new(Groups::default());
+        let stuck = join(&groups);
+        let known = assigned(stuck.change(&BTreeSet::new(), Instant::now()));
+        assert_eq!(known.len(), 2);
+        let other = join(&groups);
+        let Change::Nothing(Some(until)) = other.change(&BTreeSet::new(), Instant::now()) else { panic!("a wait") };
+        assert!(known.iter().all(|p| stuck.holds(p)), "until then it may commit");
+        let taken = assigned(other.change(&BTreeSet::new(), until));
+        assert_eq!(taken.len(), 1);
+        for partition in &known {
+            assert_eq!(
+                (stuck.holds(partition), other.holds(partition)),
+                (!taken.contains(partition), taken.contains(partition))
+            );
+        }
+        let Change::Revoked(lost) = stuck.change(&known, until) else { panic!("it learns of it") };
+        assert_eq!(lost.into_iter().collect::<BTreeSet<_>>(), taken);
+    }
+
+    #[test]
+    fn a_partition_that_comes_back_before_it_went_stays() {
+        let groups = Arc::new(Groups::default());
+        let a = join(&groups);
+        let known = assigned(a.change(&BTreeSet::new(), Instant::now()));
+        drop(join(&groups));
+        assert!(matches!(a.change(&known, Instant::now()), Change::Nothing(None)));
+        assert!(known.iter().all(|p| a.holds(p)));
+    }
+
+    #[test]
+    fn a_group_without_members_leaves_nothing_behind() {
+        let groups = Arc::new(Groups::default());
+        drop((join(&groups), join(&groups)));
+        assert!(groups.inner.lock().groups.is_empty());
+    }
+}
