@@ -59,3 +59,22 @@ pub struct EventBatch {
     /// The events.
     pub events: Vec<AccessEvent>,
 }
+
+/// Lines of one source that could not be decoded, in order of their offsets: the payload of `dead-letters`.
+/// The bytes stay with the collector, as they may hold addresses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetterBatch {
+    /// Identity of the log file, as in [`EventBatch`].
+    pub source: String,
+    /// The lines.
+    pub letters: Vec<DeadLetterNote>,
+}
+
+/// One line that could not be decoded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetterNote {
+    /// Byte offset of the line in its source.
+    pub offset: u64,
+    /// Why, in the collector's closed set of words: `truncated`, `bad_time`, ….
+    pub reason: String,
+}

@@ -1,0 +1,111 @@
+//! What the collector can be told. Values are checked here and nowhere else.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use types::Invalid;
+
+use crate::classify::{ClassifierOptions, VisitorKey};
+
+/// Most logs that are followed at once: each is looked at on each poll.
+pub const MAX_PATHS: usize = 64;
+/// Longest poll interval: heat must show within a second.
+pub const MAX_POLL: Duration = Duration::from_secs(10);
+
+/// The collector's configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Options {
+    /// The logs to follow, each by the name it is written under; rotated files are found beside it.
+    pub paths: Vec<PathBuf>,
+    /// Read a log that is seen for the first time from its beginning instead of its end.
+    pub from_start: bool,
+    /// Folder of the collector's own progress and dead letters; one collector at a time.
+    pub state_dir: PathBuf,
+    /// Partitions of `product-events`.
+    pub partitions: u32,
+    /// How often, in real time, the logs are looked at when there is nothing to do.
+    #[serde(with = "types::time::duration_text")]
+    pub poll: Duration,
+    /// Which requests are product events.
+    pub classifier: ClassifierOptions,
+    /// The secret that visitors are hashed with; needed to start.
+    pub visitor_key: VisitorKey,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            paths: Vec::new(),
+            from_start: false,
+            state_dir: PathBuf::from("collector"),
+            partitions: 8,
+            poll: Duration::from_millis(50),
+            classifier: ClassifierOptions::default(),
+            visitor_key: VisitorKey::default(),
+        }
+    }
+}
+
+impl Options {
+    /// Whether each field is in order; the refusal names the field.
+    pub fn check(&self) -> Result<(), Invalid> {
+        if self.paths.len() > MAX_PATHS {
+            return Err(Invalid::new("paths", format!("has {} logs; at most {MAX_PATHS}", self.paths.len())));
+        }
+        for (i, path) in self.paths.iter().enumerate() {
+            if path.to_str().is_none() || path.file_name().is_none() {
+                return Err(Invalid::new("paths", format!("{} is not a file's name in UTF-8", path.display())));
+            }
+            if self.paths[..i].contains(path) {
+                return Err(Invalid::new(
+                    "paths",
+                    format!("{} stands twice; it would be counted twice", path.display()),
+                ));
+            }
+        }
+        if self.state_dir.as_os_str().is_empty() {
+            return Err(Invalid::new("state_dir", "is empty; name a folder for progress and dead letters"));
+        }
+        if !(1..=eventlog::MAX_PARTITIONS).contains(&self.partitions) {
+            return Err(Invalid::new("partitions", format!("must be 1 to {}", eventlog::MAX_PARTITIONS)));
+        }
+        if self.poll.is_zero() || self.poll > MAX_POLL {
+            return Err(Invalid::new("poll", "must be 1ms to 10s"));
+        }
+        self.visitor_key.check()?;
+        self.classifier.check()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_in_order_and_each_wrong_field_is_named() {
+        let good = Options::default;
+        assert_eq!(good().check(), Ok(()));
+        let twice = vec![PathBuf::from("a.log"), PathBuf::from("a.log")];
+        for (wrong, field) in [
+            (Options { paths: twice, ..good() }, "paths"),
+            (Options { paths: vec!["/".into()], ..good() }, "paths"),
+            (Options { state_dir: "".into(), ..good() }, "state_dir"),
+            (Options { partitions: 0, ..good() }, "partitions"),
+            (Options { partitions: 5_000, ..good() }, "partitions"),
+            (Options { poll: Duration::ZERO, ..good() }, "poll"),
+            (Options { visitor_key: "short".into(), ..good() }, "visitor_key"),
+        ] {
+            assert_eq!(wrong.check().unwrap_err().what, field);
+        }
+    }
+
+    #[test]
+    fn options_read_back_what_they_print() {
+        let text = serde_json::to_string(&Options::default()).unwrap();
+        assert_eq!(serde_json::from_str::<Options>(&text).unwrap(), Options::default());
+        assert!(serde_json::from_str::<Options>(r#"{"pahts":[]}"#).is_err());
+    }
+}

@@ -1,0 +1,86 @@
+//! Chunks into the event log: one record per chunk and partition, and what could not be decoded without its
+//! bytes. It must never split a chunk's events of one partition, as readers drop repeats by rising offsets.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use eventlog::{EventLog, EventLogError, NewRecord, Retention, Topic, TopicSpec, partition_for};
+use types::access::{DeadLetterBatch, DeadLetterNote};
+use types::{AccessEvent, Clock, EventBatch, codec, topics};
+
+use crate::Error;
+use crate::tail::Chunk;
+
+/// How long product events are kept: a day of replay.
+pub const KEEP_EVENTS: Duration = Duration::from_secs(24 * 3600);
+/// How long notes of dead letters are kept: a week, so that a broken format is seen after a holiday.
+pub const KEEP_DEAD_LETTERS: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Header that repeats the source's name, so that a record's origin is seen without decoding it.
+pub const SOURCE_HEADER: &str = "source";
+
+pub(crate) struct Publisher {
+    log: Arc<dyn EventLog>,
+    clock: Arc<dyn Clock>,
+    partitions: u32,
+    events: Topic,
+    dead: Topic,
+}
+
+/// A chunk as records; the same again at each attempt.
+pub(crate) struct Parcel {
+    events: Vec<NewRecord>,
+    dead: Vec<NewRecord>,
+}
+
+impl Publisher {
+    /// Makes sure of both topics.
+    pub async fn new(log: Arc<dyn EventLog>, clock: Arc<dyn Clock>, partitions: u32) -> Result<Self, Error> {
+        let events = Topic::new(topics::PRODUCT_EVENTS)?;
+        let dead = Topic::new(topics::DEAD_LETTERS)?;
+        let spec = |topic: &Topic, partitions, kept| TopicSpec {
+            topic: topic.clone(),
+            partitions,
+            retention: Retention::Time(kept),
+        };
+        log.ensure_topic(&spec(&events, partitions, KEEP_EVENTS)).await?;
+        log.ensure_topic(&spec(&dead, 1, KEEP_DEAD_LETTERS)).await?;
+        Ok(Self { log, clock, partitions, events, dead })
+    }
+
+    pub fn pack(&self, chunk: &Chunk) -> Result<Parcel, Error> {
+        let at = self.clock.now();
+        let source = Bytes::copy_from_slice(chunk.source.as_bytes());
+        let mut by_partition: BTreeMap<u32, Vec<AccessEvent>> = BTreeMap::new();
+        for event in &chunk.events {
+            let partition = partition_for(event.page.as_str().as_bytes(), self.partitions);
+            by_partition.entry(partition).or_default().push(event.clone());
+        }
+        let mut events = Vec::with_capacity(by_partition.len());
+        for (partition, batch) in by_partition {
+            let value = codec::encode(&EventBatch { source: chunk.source.to_string(), events: batch })?;
+            events.push(NewRecord::to_partition(partition, value, at).header(SOURCE_HEADER, source.clone()));
+        }
+        let mut dead = Vec::new();
+        if !chunk.dead.is_empty() {
+            let note =
+                |d: &crate::store::Dead| DeadLetterNote { offset: d.offset, reason: d.reason.as_str().to_owned() };
+            let letters = chunk.dead.iter().map(note).collect();
+            let value = codec::encode(&DeadLetterBatch { source: chunk.source.to_string(), letters })?;
+            dead.push(NewRecord::to_partition(0, value, at).header(SOURCE_HEADER, source));
+        }
+        Ok(Parcel { events, dead })
+    }
+
+    /// Sends what has not been sent yet. After an error the rest can be sent again; readers drop repeats.
+    pub async fn send(&self, parcel: &mut Parcel) -> Result<(), EventLogError> {
+        for (topic, records) in [(&self.events, &mut parcel.events), (&self.dead, &mut parcel.dead)] {
+            if !records.is_empty() {
+                self.log.append(topic, records.clone()).await?;
+                records.clear();
+            }
+        }
+        Ok(())
+    }
+}

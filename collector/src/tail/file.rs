@@ -1,0 +1,330 @@
+//! One file, from its first byte to its end: who it is, how far it was read, whether it was overwritten. It
+//! must never take another file's bytes for its own.
+
+use std::fs::{self, File, Metadata};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use types::{AccessEvent, Timestamp};
+
+use super::lines::{Cut, Lines};
+use crate::account::Accounting;
+use crate::decode::{DeadReason, MAX_LINE};
+use crate::decoder::{Decoder, Fate};
+use crate::store::{Checkpoint, Dead, MAX_DEAD_BYTES, Remembered, Store, StoreError};
+
+/// Bytes at a file's beginning that tell it from another with the same inode: a line or two, with its time.
+pub(crate) const PREFIX: usize = 256;
+/// Shortest prefix that alone, without device and inode, names a file: an address and a time.
+const MIN_PREFIX: u32 = 40;
+/// Most entries of a log's folder that are looked at for rotated files.
+const MAX_ENTRIES: usize = 10_000;
+/// What compressed files end with; they are not read.
+const COMPRESSED: [&str; 5] = [".gz", ".bz2", ".xz", ".zst", ".lz4"];
+
+/// A hash of a file's first bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Fingerprint {
+    /// How many bytes were hashed: fewer than [`PREFIX`] if the file had no more.
+    pub length: u32,
+    pub hash: [u8; 32],
+}
+
+impl Fingerprint {
+    pub fn of(prefix: &[u8]) -> Self {
+        let prefix = &prefix[..prefix.len().min(PREFIX)];
+        if prefix.is_empty() {
+            return Self::default();
+        }
+        Self { length: prefix.len() as u32, hash: Sha256::digest(prefix).into() }
+    }
+    pub fn stored(length: u32, hash: &[u8]) -> Option<Self> {
+        if length == 0 {
+            return Some(Self::default());
+        }
+        Some(Self { length, hash: hash.try_into().ok()? })
+    }
+    /// Whether a file that begins with `prefix` can be this one, grown since or not.
+    pub fn fits(&self, prefix: &[u8]) -> bool {
+        prefix.get(..self.length as usize).is_some_and(|begin| Self::of(begin) == *self)
+    }
+    /// Whether a file that begins with `prefix` is this one wherever it lies, a copy included.
+    pub fn proves(&self, prefix: &[u8]) -> bool {
+        self.length >= MIN_PREFIX && self.fits(prefix)
+    }
+}
+
+/// A file that was found, open.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub file: File,
+    pub device: u64,
+    pub inode: u64,
+    pub length: u64,
+    pub modified: i64,
+    pub prefix: Vec<u8>,
+}
+
+impl Found {
+    /// Opens the file at `path`; `None` if nothing is there.
+    pub fn at(path: &Path) -> io::Result<Option<Self>> {
+        // Asked first, as opening a pipe would wait for its writer.
+        match fs::metadata(path) {
+            Ok(about) if !about.is_file() => {
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, "is not a regular file"));
+            }
+            Ok(_) => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(e),
+        }
+        match File::open(path) {
+            Ok(file) => Self::open(file).map(Some),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    pub fn open(file: File) -> io::Result<Self> {
+        let about = file.metadata()?;
+        let prefix = prefix(&file)?;
+        let modified = modified(&about);
+        Ok(Self { file, device: about.dev(), inode: about.ino(), length: about.len(), modified, prefix })
+    }
+
+    /// What lies beside `path` under its name with `.` or `-` and something behind it, as rotation leaves it.
+    pub fn beside(path: &Path) -> io::Result<Vec<Self>> {
+        let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str())) else {
+            return Ok(Vec::new());
+        };
+        let entries = match fs::read_dir(folder) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(e),
+        };
+        let mut found = Vec::new();
+        for entry in entries.take(MAX_ENTRIES) {
+            let path: PathBuf = entry?.path();
+            let rest = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_prefix(name));
+            let rotated =
+                rest.is_some_and(|r| r.starts_with(['.', '-']) && !COMPRESSED.iter().any(|end| r.ends_with(end)));
+            // One unreadable neighbour is no reason not to follow the log.
+            if rotated && let Ok(Some(file)) = Self::at(&path) {
+                found.push(file);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Where to begin at the end: behind the last line end, so that the line being written is whole.
+    pub fn end(&self) -> io::Result<u64> {
+        let window = self.length.min(MAX_LINE as u64);
+        let from = self.length - window;
+        let mut tail = vec![0; window as usize];
+        self.file.read_exact_at(&mut tail, from)?;
+        Ok(match memchr::memrchr(b'\n', &tail) {
+            Some(at) => from + at as u64 + 1,
+            None if from == 0 => 0,
+            None => self.length,
+        })
+    }
+}
+
+fn prefix(file: &File) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; PREFIX];
+    let mut length = 0;
+    while length < PREFIX {
+        match file.read_at(&mut bytes[length..], length as u64) {
+            Ok(0) => break,
+            Ok(n) => length += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    bytes.truncate(length);
+    Ok(bytes)
+}
+
+fn modified(about: &Metadata) -> i64 {
+    about.mtime().saturating_mul(1000).saturating_add(about.mtime_nsec() / 1_000_000)
+}
+
+/// Lines of one file that go through publishing and checkpoint together.
+#[derive(Debug)]
+pub(crate) struct Chunk {
+    pub source: Arc<str>,
+    pub events: Vec<AccessEvent>,
+    pub dead: Vec<Dead>,
+    pub tally: Accounting,
+    pub checkpoint: Checkpoint,
+}
+
+/// What reading brought.
+#[derive(Debug)]
+pub(crate) enum Read {
+    Chunk(Box<Chunk>),
+    /// No whole line more.
+    Nothing,
+    /// The file was truncated or overwritten: what was read is another generation's.
+    Overwritten,
+}
+
+/// Why reading did not work.
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    File(io::Error),
+    Store(StoreError),
+}
+impl From<io::Error> for Trouble {
+    fn from(e: io::Error) -> Self {
+        Self::File(e)
+    }
+}
+impl From<StoreError> for Trouble {
+    fn from(e: StoreError) -> Self {
+        Self::Store(e)
+    }
+}
+
+/// A file that is being followed.
+#[derive(Debug)]
+pub(crate) struct Followed {
+    pub id: i64,
+    pub name: Option<Arc<str>>,
+    pub file: File,
+    pub device: u64,
+    pub inode: u64,
+    pub prefix: Vec<u8>,
+    pub lines: Lines,
+    pub length: u64,
+    pub modified: i64,
+    /// When another file took its place, or later, when it last grew since.
+    pub rotated: Option<Timestamp>,
+    /// Its bytes were overwritten; what was read of them before is still to be cut.
+    pub gone: bool,
+}
+
+impl Followed {
+    /// Follows a file that was never seen, from `position`.
+    pub fn new(store: &Store, path: &str, found: Found, position: u64) -> Result<Self, StoreError> {
+        let fingerprint = Fingerprint::of(&found.prefix);
+        let id = store.add(path, found.device, found.inode, &fingerprint, position, found.modified)?;
+        Ok(Self::following(id, None, found, position))
+    }
+    /// Follows on where the store says.
+    pub fn resume(row: &Remembered, found: Found) -> Self {
+        Self::following(row.id, row.name.clone(), found, row.position)
+    }
+    fn following(id: i64, name: Option<Arc<str>>, found: Found, position: u64) -> Self {
+        Self {
+            id,
+            name,
+            file: found.file,
+            device: found.device,
+            inode: found.inode,
+            prefix: found.prefix,
+            lines: Lines::starting_at(position),
+            length: found.length,
+            modified: found.modified,
+            rotated: None,
+            gone: false,
+        }
+    }
+    pub fn is(&self, device: u64, inode: u64) -> bool {
+        (self.device, self.inode) == (device, inode)
+    }
+    /// Whether every byte was read.
+    pub fn at_end(&self) -> bool {
+        self.gone || self.lines.read_end() == self.length
+    }
+    /// Takes no more bytes from the file.
+    pub fn let_go(&mut self) {
+        self.gone = true;
+        self.length = self.lines.read_end();
+    }
+    /// Reads on in a copy of this file, which has the same bytes at the same offsets.
+    pub fn move_to(&mut self, copy: Found) {
+        self.file = copy.file;
+        self.device = copy.device;
+        self.inode = copy.inode;
+        self.length = copy.length;
+        self.modified = copy.modified;
+    }
+
+    /// The next chunk. With `last` the bytes behind the last line end are a line, and the file is done with.
+    pub fn read(&mut self, store: &Store, decoder: &Decoder, last: bool) -> Result<Read, Trouble> {
+        if self.gone {
+            return self.cut(store, decoder, true).map_err(Trouble::Store);
+        }
+        let about = self.file.metadata()?;
+        let length = about.len();
+        if length < self.lines.read_end() {
+            return Ok(Read::Overwritten);
+        }
+        let file = &self.file;
+        let came =
+            if length > self.lines.read_end() { self.lines.fill(|buffer, at| file.read_at(buffer, at))? } else { 0 };
+        // Looked at after the bytes were read, so that they are known to be this generation's.
+        let prefix = prefix(&self.file)?;
+        if !prefix.starts_with(&self.prefix) {
+            self.lines.unread(came);
+            return Ok(Read::Overwritten);
+        }
+        self.prefix = prefix;
+        self.length = length.max(self.lines.read_end());
+        self.modified = modified(&about);
+        self.cut(store, decoder, last).map_err(Trouble::Store)
+    }
+
+    fn cut(&mut self, store: &Store, decoder: &Decoder, last: bool) -> Result<Read, StoreError> {
+        let source = match &self.name {
+            Some(name) => Arc::clone(name),
+            None if self.prefix.is_empty() => Arc::from(""),
+            None => self.christen(store)?,
+        };
+        let mut tally = Accounting::default();
+        let mut events = Vec::new();
+        let mut dead = Vec::new();
+        self.lines.cut(last, |offset, cut| {
+            tally.line();
+            let (fate, bytes) = match cut {
+                Cut::Line(bytes) => (decoder.line(bytes, offset), bytes),
+                Cut::TooLong(head) => (Fate::Dead(DeadReason::TooLong), head),
+            };
+            tally.end(&fate);
+            match fate {
+                Fate::Event(event) => events.push(event),
+                Fate::Filtered(_) => {}
+                Fate::Dead(reason) => {
+                    dead.push(Dead { offset, reason, bytes: bytes[..bytes.len().min(MAX_DEAD_BYTES)].to_vec() });
+                }
+            }
+        });
+        if tally.lines == 0 && !last {
+            return Ok(Read::Nothing);
+        }
+        let checkpoint = Checkpoint {
+            id: self.id,
+            device: self.device,
+            inode: self.inode,
+            fingerprint: Fingerprint::of(&self.prefix),
+            position: self.lines.position(),
+            modified: self.modified,
+            finished: last && self.lines.position() == self.lines.read_end(),
+        };
+        Ok(Read::Chunk(Box::new(Chunk { source, events, dead, tally, checkpoint })))
+    }
+
+    /// Device, inode and fingerprint say which file it is; the number that the store gave it tells it from a
+    /// later one that happens to agree in all three.
+    fn christen(&mut self, store: &Store) -> Result<Arc<str>, StoreError> {
+        let fingerprint = Fingerprint::of(&self.prefix);
+        let [a, b, c, d, e, f, g, h, ..] = fingerprint.hash;
+        let short = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+        let name = format!("{:x}-{:x}-{short:016x}-{}", self.device, self.inode, self.id);
+        store.name(self.id, &name, &fingerprint)?;
+        Ok(Arc::clone(self.name.insert(Arc::from(name))))
+    }
+}
