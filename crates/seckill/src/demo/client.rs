@@ -217,46 +217,44 @@ async fn read(response: reqwest::Response) -> (Reading, u64) {
     let retry_after = header(RETRY_AFTER).and_then(|s| s.parse().ok()).map(Duration::from_secs);
     let Ok(body) = response.bytes().await else { return (Reading::none(), 0) };
     let json: Value = if body.len() <= MAX_ANSWER { serde_json::from_slice(&body).unwrap_or_default() } else { Value::Null };
-    let text = |name: &str| json.get(name).and_then(Value::as_str).map(str::to_owned);
-    let problem = if status >= 400 {
-        text("type").map(|t| t.rsplit('/').next().unwrap_or_default().to_owned())
-    } else {
-        None
-    };
+    let problem = text_in(&json, "type").filter(|_| status >= 400);
+    let problem = problem.map(|t| t.rsplit('/').next().unwrap_or_default().to_owned());
+    let order = order_in(&json);
     let reading = Reading {
         status,
         told: understand(status, problem.as_deref(), &json),
-        order: order_of(&json),
-        tier: text("tier"),
+        order: text_in(order, "order"),
+        tier: text_in(order, "tier"),
         problem,
-        state: text("state"),
-        deadline: text("deadline").and_then(|t| t.parse().ok()),
+        state: text_in(order, "state"),
+        deadline: text_in(&json, "deadline").and_then(|t| t.parse().ok()),
         location,
         retry_after,
     };
     (reading, body.len() as u64)
 }
 
-fn order_of(json: &Value) -> Option<String> {
-    let field = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
-    field(json, "order")
-        .or_else(|| field(json, "order_id"))
-        .or_else(|| json.get("order").and_then(|o| field(o, "order").or_else(|| field(o, "id"))))
+/// The order in an answer: the order itself, or a ticket that carries it.
+fn order_in(json: &Value) -> &Value {
+    json.get("order").filter(|o| o.is_object()).unwrap_or(json)
 }
 
-/// The meaning of an answer to a purchase call or of a ticket.
+fn text_in(json: &Value, name: &str) -> Option<String> {
+    json.get(name).and_then(Value::as_str).map(str::to_owned)
+}
+
+/// The meaning of an answer to a purchase call or of a look at a ticket.
 fn understand(status: u16, problem: Option<&str>, json: &Value) -> Told {
-    let named = ["outcome", "state", "status"].iter().find_map(|n| json.get(n).and_then(Value::as_str));
-    match (status, named.or(problem)) {
-        (200 | 201, Some("queued" | "pending" | "waiting")) | (202, _) => Told::Queued,
-        (_, Some("sold_out" | "sold-out")) => Told::SoldOut,
-        (_, Some("all_reserved" | "all-reserved")) => Told::AllReserved,
-        (_, Some("limit" | "limit-reached" | "buyer-limit")) => Told::Limit,
-        (_, Some("deadline" | "closed")) => Told::Refused,
-        (200 | 201, _) if order_of(json).is_some() => Told::Accepted,
-        (410, _) => Told::SoldOut,
-        (409, _) => Told::Limit,
-        (403 | 425 | 429 | 503, _) => Told::Refused,
+    // A ticket's end says why in `reason`, a refused call in its problem's name; they differ in their dashes.
+    let reason = json.get("reason").and_then(Value::as_str).or(problem).unwrap_or_default().replace('-', "_");
+    let state = json.get("state").and_then(Value::as_str);
+    match (status, state, reason.as_str()) {
+        (202, _, _) | (200, Some("pending"), _) => Told::Queued,
+        (200 | 201, _, "") if text_in(order_in(json), "order").is_some() => Told::Accepted,
+        (_, _, "sold_out") => Told::SoldOut,
+        (_, _, "all_reserved") => Told::AllReserved,
+        (_, _, "limit") => Told::Limit,
+        (200, Some("refused"), _) | (403 | 409 | 410 | 425 | 429 | 503, _, _) => Told::Refused,
         _ => Told::Error,
     }
 }
@@ -269,15 +267,25 @@ mod tests {
 
     #[test]
     fn an_answer_means_what_its_status_and_name_say() {
-        let order = json!({"order": "00ff", "tier": "db", "state": "accepted"});
-        assert_eq!(understand(201, None, &order), Told::Accepted);
-        assert_eq!(understand(202, None, &json!({"ticket": "x"})), Told::Queued);
-        assert_eq!(understand(200, None, &json!({"outcome": "sold_out"})), Told::SoldOut);
-        assert_eq!(understand(409, Some("all-reserved"), &Value::Null), Told::AllReserved);
-        assert_eq!(understand(409, Some("limit"), &Value::Null), Told::Limit);
-        assert_eq!(understand(503, Some("draining"), &Value::Null), Told::Refused);
-        assert_eq!(understand(410, Some("deadline"), &Value::Null), Told::Refused);
-        assert_eq!(understand(500, None, &Value::Null), Told::Error);
-        assert_eq!(understand(200, None, &Value::Null), Told::Error, "an order nobody can name is none");
+        let order = json!({"order": "00ff", "tier": "db", "state": "paid"});
+        for (status, problem, body, told) in [
+            (201, None, order.clone(), Told::Accepted),
+            (202, None, json!({"ticket": "x", "state": "pending"}), Told::Queued),
+            (200, None, json!({"state": "pending", "deadline": "2026-11-11T00:00:00Z"}), Told::Queued),
+            (200, None, json!({"state": "accepted", "order": order}), Told::Accepted),
+            (200, None, json!({"state": "refused", "reason": "sold_out"}), Told::SoldOut),
+            (200, None, json!({"state": "refused", "reason": "deadline"}), Told::Refused),
+            (409, Some("all-reserved"), Value::Null, Told::AllReserved),
+            (409, Some("limit"), Value::Null, Told::Limit),
+            (409, Some("deadline"), Value::Null, Told::Refused),
+            (410, Some("sold-out"), Value::Null, Told::SoldOut),
+            (410, Some("sale-ended"), Value::Null, Told::Refused),
+            (503, Some("draining"), Value::Null, Told::Refused),
+            (422, Some("key-reused"), Value::Null, Told::Error),
+            (500, None, Value::Null, Told::Error),
+            (200, None, Value::Null, Told::Error),
+        ] {
+            assert_eq!(understand(status, problem, &body), told, "{status} {problem:?} {body}");
+        }
     }
 }

@@ -41,13 +41,14 @@ async fn purchase(State(core): Core, Path((_sale, sku)): Path<(String, String)>,
     };
     if sku.starts_with('q') {
         let location = format!("/v1/tickets/{key}");
-        return (StatusCode::ACCEPTED, [("location", location)], Json(json!({"tier": "queue"}))).into_response();
+        return (StatusCode::ACCEPTED, [("location", location)], Json(json!({"ticket": key, "state": "pending"}))).into_response();
     }
-    (StatusCode::CREATED, Json(json!({"order": order, "tier": "db"}))).into_response()
+    (StatusCode::CREATED, Json(json!({"order": order, "tier": "db", "state": "accepted"}))).into_response()
 }
 
 async fn ticket(State(core): Core, Path(key): Path<String>) -> Json<Value> {
-    Json(json!({"outcome": "accepted", "order": core.orders.lock().unwrap()[&key], "tier": "queue"}))
+    let order = core.orders.lock().unwrap()[&key].clone();
+    Json(json!({"state": "accepted", "order": {"order": order, "tier": "queue", "state": "accepted"}}))
 }
 
 async fn order() -> Json<Value> {
