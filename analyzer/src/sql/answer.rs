@@ -92,14 +92,11 @@ impl Writer {
                 if !header.types && !header.sql_types {
                     return Cell::Null;
                 }
-                let mut text = serde_json::Map::new();
-                if header.types {
-                    text.insert("type".to_owned(), c.types.druid.clone().into());
-                }
-                if header.sql_types {
-                    text.insert("sqlType".to_owned(), c.types.sql.into());
-                }
-                Cell::Json(serde_json::Value::Object(text).to_string())
+                // Names of types need no escaping; a map would lose Druid's order.
+                let druid = header.types.then(|| format!(r#""type":"{}""#, c.types.druid));
+                let sql = header.sql_types.then(|| format!(r#""sqlType":"{}""#, c.types.sql));
+                let both: Vec<_> = druid.into_iter().chain(sql).collect();
+                Cell::Json(format!("{{{}}}", both.join(",")))
             }));
             self.columns = columns;
             return;

@@ -31,6 +31,7 @@ use super::functions;
 use super::options::{SqlLimits, SqlOptions};
 use super::request::SqlRequest;
 use super::statement::Statement;
+use super::stop::stoppable;
 use crate::tables::LiveTables;
 
 /// Stack of a query's thread: planning recurses, and DataFusion's frames are large. Only what is touched
@@ -118,8 +119,13 @@ impl Engine {
                 permit = self.running.clone().acquire_owned() => permit.map_err(|_| capacity())?,
             };
             let answer = self.spawn(request, entry.token.clone(), (admitted, running))?;
-            // The thread ends without an answer only by a panic.
-            answer.await.unwrap_or_else(|_| Err(SqlError::Internal("the query's thread panicked".to_owned())))
+            tokio::select! {
+                biased;
+                () = entry.token.cancelled() => Err(SqlError::Cancelled),
+                // The thread ends without an answer only by a panic.
+                answer = answer =>
+                    answer.unwrap_or_else(|_| Err(SqlError::Internal("the query's thread panicked".to_owned()))),
+            }
         });
         in_time.await.unwrap_or(Err(SqlError::Timeout(timeout)))
     }
@@ -143,7 +149,7 @@ impl Engine {
                     tokio::select! {
                         biased;
                         () = cancelled.cancelled() => Err(SqlError::Cancelled),
-                        answer = execute(base, &limits, now, &request) => answer,
+                        answer = execute(base, &limits, now, &cancelled, &request) => answer,
                     }
                 });
                 // Nobody listens any more if the time is up or the client gone.
@@ -217,6 +223,7 @@ async fn execute(
     base: SessionState,
     limits: &SqlLimits,
     now: Timestamp,
+    cancelled: &CancellationToken,
     request: &SqlRequest,
 ) -> Result<Answer, SqlError> {
     let statement = Statement::read(&request.query, &request.parameters)?;
@@ -241,7 +248,7 @@ async fn execute(
     if statement.explain {
         return explain(&statement, &displayable(plan.as_ref()).indent(false).to_string(), request, limits);
     }
-    let mut batches = execute_stream(plan, Arc::new(TaskContext::from(&state)))?;
+    let mut batches = execute_stream(stoppable(plan, cancelled)?, Arc::new(TaskContext::from(&state)))?;
     let mut writer = Writer::new(request, columns, limits);
     while let Some(batch) = batches.next().await {
         writer.batch(&batch?)?;

@@ -2,7 +2,7 @@
 //! query's own. It reads snapshots only; it must never write, and never wait for or delay the engine.
 //!
 //! A request's way: [`http`] → [`request`] → [`engine`] (admission, limits, cancel) → [`statement`]
-//! (parse, read-only gate, tree rewrites) → [`functions`], [`tables`] → [`answer`] (row formats).
+//! (parse, read-only gate, tree rewrites) → [`functions`], [`tables`] → [`stop`] → [`answer`] (row formats).
 
 mod answer;
 mod catalog;
@@ -16,6 +16,7 @@ mod options;
 mod period;
 mod request;
 mod statement;
+mod stop;
 mod tables;
 mod types;
 

@@ -21,23 +21,23 @@ type Bounds = (Option<Timestamp>, Option<Timestamp>);
 
 /// Live tables with a few fixed rows; remembers what was asked of it.
 #[derive(Default)]
-pub struct Fake {
-    pub heat: Vec<HeatRow>,
-    pub top: Vec<TopRow>,
-    pub asked: Mutex<Vec<Bounds>>,
+pub(crate) struct Fake {
+    pub(crate) heat: Vec<HeatRow>,
+    pub(crate) top: Vec<TopRow>,
+    pub(crate) asked: Mutex<Vec<Bounds>>,
     /// While it is shut, `product_heat` does not answer.
-    pub shut: Mutex<bool>,
-    pub opened: Condvar,
-    pub panics: bool,
+    pub(crate) shut: Mutex<bool>,
+    pub(crate) opened: Condvar,
+    pub(crate) panics: bool,
 }
 
-pub fn at(text: &str) -> Timestamp {
+pub(crate) fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
 impl Fake {
     /// The minute before 00:02: two pages; the second one is hot.
-    pub fn small() -> Self {
+    pub(crate) fn small() -> Self {
         let row = |time: &str, page: &str, kind, events, weighted, visitors| HeatRow {
             time: at(time),
             page: page.into(),
@@ -83,38 +83,38 @@ impl LiveTables for Fake {
 }
 
 /// The clock stands at 00:02.
-pub fn options() -> SqlOptions {
+pub(crate) fn options() -> SqlOptions {
     let clock = Arc::new(ManualClock::at(at("2026-11-11T00:02:00Z")));
     SqlOptions { host: Some("analyzer:8888".to_owned()), ..SqlOptions::new(clock) }
 }
 
-pub fn limited(change: impl FnOnce(&mut SqlLimits)) -> SqlOptions {
+pub(crate) fn limited(change: impl FnOnce(&mut SqlLimits)) -> SqlOptions {
     let mut options = options();
     change(&mut options.limits);
     options.limits.check().unwrap();
     options
 }
 
-pub fn small() -> Router {
+pub(crate) fn small() -> Router {
     router(Arc::new(Fake::small()), options())
 }
 
-pub struct Answer {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub body: String,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
 }
 
 impl Answer {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap()
     }
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|v| v.to_str().unwrap())
     }
 }
 
-pub async fn send(router: &Router, method: &str, path: &str, kind: &str, body: impl Into<Body>) -> Answer {
+pub(crate) async fn send(router: &Router, method: &str, path: &str, kind: &str, body: impl Into<Body>) -> Answer {
     let request = Request::builder().method(method).uri(path).header("content-type", kind).body(body.into()).unwrap();
     let response = router.clone().oneshot(request).await.unwrap();
     let (status, headers) = (response.status(), response.headers().clone());
@@ -123,16 +123,16 @@ pub async fn send(router: &Router, method: &str, path: &str, kind: &str, body: i
 }
 
 /// Posts a request's JSON.
-pub async fn ask(router: &Router, request: Value) -> Answer {
+pub(crate) async fn ask(router: &Router, request: Value) -> Answer {
     send(router, "POST", "/druid/v2/sql", "application/json", request.to_string()).await
 }
 
 /// The rows of a query as lines of JSON arrays under the names; it must succeed.
-pub async fn rows(router: &Router, sql: &str) -> String {
+pub(crate) async fn rows(router: &Router, sql: &str) -> String {
     rows_with(router, json!({ "query": sql })).await
 }
 
-pub async fn rows_with(router: &Router, mut request: Value) -> String {
+pub(crate) async fn rows_with(router: &Router, mut request: Value) -> String {
     request["resultFormat"] = json!("arrayLines");
     request["header"] = json!(true);
     let answer = ask(router, request).await;

@@ -166,7 +166,10 @@ async fn parameters_are_bound_by_type() {
 
 #[tokio::test]
 async fn unnamed_columns_are_named_by_their_place() {
-    assert_snapshot!(rows(&small(), "SELECT kind, *, COUNT(*) OVER (), 1 + 1 FROM (SELECT kind, events FROM product_heat LIMIT 1) x").await.lines().next().unwrap(), @r#"["kind","kind","events","EXPR$3","EXPR$4"]"#);
+    let wide = "SELECT 1 + 1, *, COUNT(*) OVER () FROM (SELECT kind, events FROM product_heat LIMIT 1) x,
+                (SELECT product FROM top_products LIMIT 1) y";
+    let wide = rows(&small(), wide).await;
+    assert_snapshot!(wide.lines().next().unwrap(), @r#"["EXPR$0","kind","events","product","EXPR$4"]"#);
     assert_eq!(rows(&small(), "VALUES (1, 'a')").await, "[\"EXPR$0\",\"EXPR$1\"]\n[1,\"a\"]");
     assert_eq!(rows(&small(), "SELECT EXPR$0 FROM (SELECT COUNT(*) FROM top_products) x").await, "[\"EXPR$0\"]\n[2]");
     assert_eq!(
