@@ -203,6 +203,21 @@ async fn cleaning_goes_on_by_itself_until_all_is_clean() {
 }
 
 #[tokio::test]
+async fn a_cleaning_of_more_partitions_than_its_bound_ends() {
+    let place = Place::new();
+    let log = place.open_with(SqliteLogOptions { clean_records: 10, ..SqliteLogOptions::default() });
+    log.ensure_topic(&spec(30, Retention::Time(DAY))).await.unwrap();
+    let one_each = || (0..30).map(|p| NewRecord::to_partition(p, "r", Timestamp::default())).collect();
+    log.append(&topic(), one_each()).await.unwrap();
+    log.clean().await.unwrap();
+    assert_eq!(place.count("records"), 30);
+    place.clock.advance(DAY * 2);
+    log.append(&topic(), one_each()).await.unwrap();
+    log.clean().await.unwrap();
+    assert_eq!(place.count("records"), 30);
+}
+
+#[tokio::test]
 async fn compaction_keeps_one_value_per_key_and_forgets_the_buried() {
     let place = Place::new();
     let log = place.open_with(SqliteLogOptions { clean_records: 10, ..SqliteLogOptions::default() });

@@ -8,8 +8,8 @@ use super::catalog::{offset_of, record_id};
 /// What one piece of work did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Cleaned {
-    /// Records looked at.
-    pub(super) seen: usize,
+    /// Records that were worked on; as many as the budget means that there may be more.
+    pub(super) worked: usize,
     /// Records removed.
     pub(super) removed: usize,
     /// Of these: not committed yet by some group.
@@ -29,22 +29,20 @@ pub(super) fn expire(
         db.prepare_cached("SELECT id, appended FROM records WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT ?3")?;
     let mut rows = oldest.query(params![range.0, range.1, budget as i64])?;
     let mut ids = Vec::new();
-    let mut seen = 0;
     while let Some(row) = rows.next()? {
-        seen += 1;
         if row.get::<_, i64>(1)? >= cutoff {
             break;
         }
         ids.push(row.get::<_, i64>(0)?);
     }
     drop(rows);
-    let Some(last) = ids.last() else { return Ok(Cleaned { seen, ..Cleaned::default() }) };
+    let Some(last) = ids.last() else { return Ok(Cleaned::default()) };
     db.prepare_cached("DELETE FROM records WHERE id >= ?1 AND id <= ?2")?.execute([range.0, *last])?;
     let slowest: Option<i64> = db
         .prepare_cached("SELECT min(next) FROM progress WHERE partition_id = ?1")?
         .query_row([partition_id], |r| r.get(0))?;
     let unread = slowest.map_or(0, |next| ids.iter().filter(|id| offset_of(**id) >= next as u64).count());
-    Ok(Cleaned { seen, removed: ids.len(), unread })
+    Ok(Cleaned { worked: ids.len(), removed: ids.len(), unread })
 }
 
 /// Goes on through a compacted partition: of each key that comes by, the value before it goes. Then
@@ -63,9 +61,9 @@ pub(super) fn compact(
     if (from as u64) < end {
         cleaned = supersede(db, partition_id, from as u64, end, budget)?;
     }
-    let left = budget.saturating_sub(cleaned.seen);
+    let left = budget.saturating_sub(cleaned.worked);
     let removed = unbury(db, partition_id, buried_before, left)?;
-    cleaned.seen += removed;
+    cleaned.worked += removed;
     cleaned.removed += removed;
     Ok(cleaned)
 }
@@ -86,8 +84,8 @@ fn supersede(db: &Connection, partition_id: i64, from: u64, end: u64, budget: us
         .query_map(range, |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?)))?
         .collect::<rusqlite::Result<_>>()?;
     for (id, appended, key, tombstone) in rows {
-        cleaned.seen += 1;
-        if cleaned.seen == budget {
+        cleaned.worked += 1;
+        if cleaned.worked == budget {
             reached = offset_of(id) + 1;
         }
         // A record without a key is older than the topic's compaction; it has no successor.

@@ -20,7 +20,7 @@ pub struct SqliteLogOptions {
     /// How often old records are looked for, 10 ms to 1 day.
     #[serde(with = "types::time::duration_text")]
     pub clean_every: Duration,
-    /// Most records looked at in one cleaning, 10 to 100,000: it bounds how long appends wait for it.
+    /// Most records removed or compacted in one cleaning, 10 to 100,000: it bounds how long appends wait for it.
     pub clean_records: u32,
     /// How long a tombstone is kept, so that every reader can see it before the key is forgotten.
     #[serde(with = "types::time::duration_text")]
@@ -56,5 +56,23 @@ impl SqliteLogOptions {
             return Err(Invalid::new("clean_every", format!("{every:?} is not 10 ms to 1 day")));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_within_their_ranges_and_an_unknown_name_is_refused() {
+        let defaults = SqliteLogOptions::default();
+        assert_eq!(defaults.check(), Ok(()));
+        let parse = serde_json::from_str::<SqliteLogOptions>;
+        assert_eq!(parse("{}").ok(), Some(defaults.clone()));
+        let changed = SqliteLogOptions { clean_every: Duration::from_secs(60), readers: 2, ..defaults };
+        assert_eq!(parse(r#"{"clean_every": "1m", "readers": 2}"#).ok(), Some(changed));
+        assert!(parse(r#"{"synchronous": "off"}"#).is_err());
+        let pause = SqliteLogOptions { clean_every: Duration::ZERO, ..SqliteLogOptions::default() };
+        assert_eq!(pause.check().map_err(|e| e.what), Err("clean_every"));
     }
 }

@@ -246,7 +246,8 @@ impl Writer {
         Ok(())
     }
 
-    /// One bounded cleaning, beginning with the partition where the last one stopped; whether there is more.
+    /// One bounded cleaning, beginning with the partition where the last one stopped and going to the last
+    /// partition at most, so that a pass ends even if each one has something to look at; whether there is more.
     fn clean(&mut self, from: &mut usize) -> rusqlite::Result<bool> {
         let topics = self.catalog.all();
         let now = self.clock.now();
@@ -254,13 +255,11 @@ impl Writer {
         let partitions: Vec<_> =
             topics.iter().flat_map(|topic| topic.partitions.iter().map(move |p| (topic, p))).collect();
         let budget = self.options.clean_records as usize;
-        let (count, first) = (partitions.len(), *from);
+        let first = *from;
         let mut removed: BTreeMap<&str, Cleaned> = BTreeMap::new();
         let stopped = self.transaction(|this| {
             let mut left = budget;
-            for i in 0..count {
-                let at = (first + i) % count;
-                let (topic, partition) = partitions[at];
+            for (at, (topic, partition)) in partitions.iter().enumerate().skip(first) {
                 let cleaned = match topic.retention {
                     Retention::Time(keep) => {
                         clean::expire(&this.db, partition.id, partition.end(), now.minus(keep).millis(), left)?
@@ -272,10 +271,10 @@ impl Writer {
                 let sum = removed.entry(topic.topic.as_str()).or_default();
                 sum.removed += cleaned.removed;
                 sum.unread += cleaned.unread;
-                left = left.saturating_sub(cleaned.seen);
-                if left == 0 {
+                if cleaned.worked >= left {
                     return Ok(Some(at));
                 }
+                left -= cleaned.worked;
             }
             Ok(None)
         })?;
