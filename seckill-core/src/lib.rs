@@ -1,3 +1,30 @@
 //! Purchase, stock, orders, payment and the moves of a product between tiers.
+//!
+//! A request's way: `http` → `admission` → `purchase` (picks the path by `tier_table`) → `stock/{db, redis,
+//! queue}` → the store. Beside it: `plan_client` (what the control plane wishes), `handover` and `mover` (how a
+//! product gets there), `ticket`, `outbox`, `expiry`, `payment`.
 
+mod admission;
+mod expiry;
+pub mod handover;
+mod http;
+mod ids;
+pub mod metrics;
+mod mover;
+pub mod options;
+mod outbox;
+pub mod payment;
+mod plan_client;
+mod purchase;
+mod recent;
+pub mod service;
+mod shared;
 pub mod stock;
+pub mod ticket;
+mod tier_table;
+
+pub use handover::MoveDone;
+pub use options::{Options, SimulatedPaymentOptions};
+pub use service::{CoreError, CoreHandle, SeckillCore};
+pub use stock::redis::InProcessLeases;
+pub use ticket::TicketSecret;

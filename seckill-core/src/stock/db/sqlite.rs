@@ -38,6 +38,9 @@ pub struct SqliteStoreOptions {
     /// Attempts and other commands in one transaction. Above a few hundred nothing is gained (an fsync is
     /// shared by all), and the first of a group waits for the last.
     pub group: usize,
+    /// How long at most a group waits for callers that the last one answered; a lone caller never waits.
+    #[serde(with = "types::time::duration_text")]
+    pub linger: Duration,
     /// Read-only connections.
     pub readers: usize,
     /// How long to wait for another process's lock on the file.
@@ -49,12 +52,20 @@ pub struct SqliteStoreOptions {
 const MAX_QUEUE: usize = 1_000_000;
 /// Largest group: a second of the writer's time.
 const MAX_GROUP: usize = 50_000;
+/// Longest linger: well below what a caller notices, and of the order of one slow fsync.
+const MAX_LINGER: Duration = Duration::from_millis(20);
 /// Most readers: each holds a page cache and a file handle.
 const MAX_READERS: usize = 64;
 
 impl Default for SqliteStoreOptions {
     fn default() -> Self {
-        Self { queue: 8_192, group: 500, readers: 2, busy_timeout: Duration::from_secs(5) }
+        Self {
+            queue: 8_192,
+            group: 500,
+            linger: Duration::from_millis(1),
+            readers: 2,
+            busy_timeout: Duration::from_secs(5),
+        }
     }
 }
 
@@ -70,6 +81,9 @@ impl SqliteStoreOptions {
         };
         within("stock.sqlite.queue", self.queue, MAX_QUEUE)?;
         within("stock.sqlite.group", self.group, MAX_GROUP)?;
+        if self.linger > MAX_LINGER {
+            return Err(Invalid::new("stock.sqlite.linger", format!("is above {MAX_LINGER:?}")));
+        }
         within("stock.sqlite.readers", self.readers, MAX_READERS)
     }
 }

@@ -1,10 +1,15 @@
 //! Port: the lease store, where units lent by SQL are granted at memory speed. What it says is permission
 //! to ask, never stock. A missing lease fails closed.
 
+pub mod in_process;
+pub(crate) mod path;
+
 use async_trait::async_trait;
 use types::{BuyerId, Epoch, IdempotencyKey, LeaseId, Sku, Timestamp};
 
 use crate::stock::store::BodyHash;
+
+pub use in_process::InProcessLeases;
 
 /// A lease as it is loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +94,6 @@ pub trait LeaseStore: Send + Sync + 'static {
     async fn grant(&self, request: GrantRequest) -> Result<GrantReply, LeaseStoreError>;
     /// H2: marks the lease closed; `false` if it is not here.
     async fn close(&self, product: &Sku, lease: LeaseId) -> Result<bool, LeaseStoreError>;
-    /// Units left in the lease; `None` if it is not here.
+    /// Units left in the lease; `None` if it is not here or closed.
     async fn left(&self, product: &Sku, lease: LeaseId) -> Result<Option<u64>, LeaseStoreError>;
 }

@@ -16,6 +16,9 @@ const SCHEMA_VERSION: i64 = 1;
 const CACHED_STATEMENTS: usize = 96;
 /// Page cache of the writer in KiB: the upper levels of every index, and the orders of the last minutes.
 const WRITER_CACHE_KIB: i64 = 64 * 1024;
+/// Pages of the journal after which it is copied into the file (64 MiB). A hot page is copied once per round
+/// instead of once per few commits; opening after a crash reads at most about this much.
+const CHECKPOINT_PAGES: i64 = 16 * 1024;
 
 /// Creates the tables in a new file, or checks that this program may use the old one.
 pub(super) fn prepare(path: &Path, options: &SqliteStoreOptions) -> Result<(), StoreError> {
@@ -65,6 +68,7 @@ pub(super) fn writer(path: &Path, options: &SqliteStoreOptions) -> Result<Connec
     db.pragma_update(None, "synchronous", "FULL")?;
     db.pragma_update(None, "foreign_keys", true)?;
     db.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
+    db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     db.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
     Ok(db)
 }

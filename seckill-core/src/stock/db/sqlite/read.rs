@@ -45,9 +45,11 @@ pub(super) fn order(db: &Connection, order: OrderId) -> Result<Option<OrderRow>,
     rows.next()?.map(order_row).transpose()
 }
 
-/// A buyer's orders, newest first.
+/// A buyer's orders, newest first, found through his decisions.
 pub(super) fn orders(db: &Connection, buyer: &BuyerId, max: usize) -> Result<Vec<OrderRow>, Fault> {
-    let mut find = db.prepare_cached(orders_where!("buyer = ?1 ORDER BY accepted_at DESC, order_id LIMIT ?2"))?;
+    let mut find = db.prepare_cached(orders_where!(
+        "order_id IN (SELECT order_id FROM decision WHERE buyer = ?1) ORDER BY accepted_at DESC, order_id LIMIT ?2"
+    ))?;
     collect(find.query(params![buyer.as_str(), limit(max)])?, order_row)
 }
 

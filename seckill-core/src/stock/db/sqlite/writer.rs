@@ -2,11 +2,12 @@
 //! answers only after the commit. It knows nothing of stock.
 
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use rusqlite::{Connection, TransactionBehavior};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::SqliteStoreOptions;
 use super::connect;
@@ -64,7 +65,7 @@ impl<T: Send, F: FnMut(&Connection) -> Result<T, Fault> + Send> Job for Task<T, 
 /// The handle to the writer thread.
 #[derive(Debug)]
 pub(super) struct Writer {
-    jobs: Option<mpsc::Sender<Box<dyn Job>>>,
+    jobs: Option<mpsc::SyncSender<Box<dyn Job>>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -72,7 +73,7 @@ impl Writer {
     /// Opens the write connection and starts the thread.
     pub(super) fn start(path: &Path, options: &SqliteStoreOptions) -> Result<Self, StoreError> {
         let db = connect::writer(path, options)?;
-        let (jobs, waiting) = mpsc::channel(options.queue);
+        let (jobs, waiting) = mpsc::sync_channel(options.queue);
         let desk = Desk { path: path.to_owned(), options: options.clone(), db: Some(db) };
         let thread = std::thread::Builder::new()
             .name("stock-writer".into())
@@ -102,11 +103,11 @@ impl Writer {
         let task = Task { work, weight: weight.max(1), outcome: None, committed, reply };
         let jobs = self.jobs.as_ref().ok_or_else(stopped)?;
         jobs.try_send(Box::new(task)).map_err(|e| match e {
-            mpsc::error::TrySendError::Full(_) => {
+            mpsc::TrySendError::Full(_) => {
                 metrics::counter!(OVERLOADED).increment(1);
                 StoreError::Overloaded
             }
-            mpsc::error::TrySendError::Closed(_) => stopped(),
+            mpsc::TrySendError::Disconnected(_) => stopped(),
         })?;
         answer.await.map_err(|_| stopped())?
     }
@@ -133,16 +134,11 @@ struct Desk {
 }
 
 impl Desk {
-    fn work(mut self, mut waiting: mpsc::Receiver<Box<dyn Job>>) {
-        while let Some(first) = waiting.blocking_recv() {
-            let mut weight = first.weight();
-            let mut group = vec![first];
-            while weight < self.options.group
-                && let Ok(next) = waiting.try_recv()
-            {
-                weight = weight.saturating_add(next.weight());
-                group.push(next);
-            }
+    fn work(mut self, waiting: mpsc::Receiver<Box<dyn Job>>) {
+        let mut expected = 1;
+        while let Ok(first) = waiting.recv() {
+            let (mut group, weight) = self.gather(first, &waiting, expected);
+            expected = group.len();
             let begun = Instant::now();
             let end = self.commit(&mut group);
             metrics::histogram!(COMMIT_SECONDS).record(begun.elapsed().as_secs_f64());
@@ -151,6 +147,33 @@ impl Desk {
                 job.answer(end.clone());
             }
         }
+    }
+
+    /// The first command and what waits behind it. While the group is smaller than the last one, it lingers:
+    /// the callers that were just answered are about to ask again, and would else wait for a whole commit.
+    /// A lone caller never waits.
+    fn gather(
+        &self,
+        first: Box<dyn Job>,
+        waiting: &mpsc::Receiver<Box<dyn Job>>,
+        expected: usize,
+    ) -> (Vec<Box<dyn Job>>, usize) {
+        let mut weight = first.weight();
+        let mut group = vec![first];
+        let until = Instant::now() + self.options.linger;
+        while weight < self.options.group {
+            let left = until.saturating_duration_since(Instant::now());
+            let next = match waiting.try_recv() {
+                Err(mpsc::TryRecvError::Empty) if group.len() < expected && !left.is_zero() => {
+                    waiting.recv_timeout(left).ok()
+                }
+                other => other.ok(),
+            };
+            let Some(next) = next else { break };
+            weight = weight.saturating_add(next.weight());
+            group.push(next);
+        }
+        (group, weight)
     }
 
     /// One transaction for all; a second one with savepoints if one command's own fault broke the first.
@@ -268,6 +291,39 @@ mod tests {
         go.send(()).unwrap();
         first.await.unwrap();
         assert!(waiting.await.iter().all(Result::is_ok), "what was queued is still done");
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_fails_the_group_and_nothing_of_it_stays() {
+        let (_place, writer) = open(100);
+        writer
+            .call(|tx| {
+                let pages: i64 = tx.query_row("PRAGMA page_count", [], |row| row.get(0))?;
+                Ok(tx.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?)
+            })
+            .await
+            .unwrap();
+        let (go, first) = gate(&writer).await;
+        let small = writer.call(|tx| Ok(tx.execute("INSERT INTO meta VALUES ('small', 'x')", [])?));
+        let big = writer.call(|tx| Ok(tx.execute("INSERT INTO meta VALUES ('big', zeroblob(1000000))", [])?));
+        let release = async move {
+            tokio::task::yield_now().await;
+            go.send(()).unwrap();
+        };
+        let (_, small, big, ()) = tokio::join!(first, small, big, release);
+        for end in [small, big] {
+            assert!(matches!(end, Err(StoreError::Unavailable(_))), "{end:?}");
+        }
+        let rows: i64 = writer
+            .call(|tx| {
+                tx.query_row("PRAGMA max_page_count = 1000000", [], |_| Ok(()))?;
+                Ok(tx.query_row("SELECT COUNT(*) FROM meta WHERE key IN ('small', 'big')", [], |row| row.get(0))?)
+            })
+            .await
+            .unwrap();
+        assert_eq!(rows, 0);
+        let again = writer.call(|tx| Ok(tx.execute("INSERT INTO meta VALUES ('big', zeroblob(1000000))", [])?));
+        assert_eq!(again.await.unwrap(), 1, "and with room it goes on");
     }
 
     #[tokio::test]

@@ -1,0 +1,107 @@
+//! A shopper's own orders: list, show, cancel, pay. Whose they are is checked by the store, in its `WHERE`.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use http_kit::{Problem, ProblemKind};
+use types::order_event::OrderEventKind;
+use types::{BuyerId, OrderId};
+
+use super::App;
+use super::extract::{Named, Shopper, Wait, unknown};
+use super::problems;
+use super::view::{OrderView, Orders, PaymentView};
+use crate::payment::{PaymentEnd, Started};
+use crate::stock::store::{OrderChange, OrderRow, OrderState, PaymentEffect};
+
+/// Orders in one answer, newest first.
+const MAX_ORDERS: usize = 100;
+
+pub(super) async fn list(State(app): State<App>, Shopper(buyer): Shopper) -> Result<Json<Orders>, Problem> {
+    let rows = app.shared.store.orders(&buyer, MAX_ORDERS).await.map_err(|e| problems::store(&e))?;
+    Ok(Json(Orders { orders: rows.into_iter().map(OrderView::from).collect() }))
+}
+
+async fn find(app: &App, order: OrderId, buyer: &BuyerId) -> Result<OrderRow, Problem> {
+    let row = app.shared.store.order(order, buyer).await.map_err(|e| problems::store(&e))?;
+    row.ok_or_else(unknown)
+}
+
+pub(super) async fn one(
+    State(app): State<App>,
+    Shopper(buyer): Shopper,
+    Named(order): Named<OrderId>,
+) -> Result<Json<OrderView>, Problem> {
+    Ok(Json(find(&app, order, &buyer).await?.into()))
+}
+
+fn wrong_state(state: OrderState) -> Problem {
+    let name = OrderEventKind::from(state).as_str();
+    Problem::new(problems::ORDER_STATE, format!("the order is {name}"))
+}
+
+pub(super) async fn cancel(
+    State(app): State<App>,
+    Shopper(buyer): Shopper,
+    Named(order): Named<OrderId>,
+) -> Result<Json<OrderView>, Problem> {
+    match app.shared.store.cancel(order, &buyer, app.shared.now()).await.map_err(|e| problems::store(&e))? {
+        OrderChange::Changed(row) => {
+            app.shared.wake_outbox.notify_one();
+            Ok(Json(row.into()))
+        }
+        // A repeat has its answer again.
+        OrderChange::InState(row)
+            if matches!(row.state, OrderState::Cancelled | OrderState::RefundDue | OrderState::Refunded) =>
+        {
+            Ok(Json(row.into()))
+        }
+        OrderChange::InState(row) => Err(wrong_state(row.state)),
+        OrderChange::Unknown => Err(unknown()),
+    }
+}
+
+pub(super) async fn pay(
+    State(app): State<App>,
+    Shopper(buyer): Shopper,
+    Named(order): Named<OrderId>,
+    Wait(wait): Wait,
+) -> Result<Response, Problem> {
+    let row = find(&app, order, &buyer).await?;
+    let (payment, mut end) = match app.desk.start(&app.shared, &row).await {
+        Started::UnderWay(payment, end) => (payment, end),
+        // Paid already: the same answer as to whoever waited for it.
+        Started::InState(OrderState::Paid) => return Ok(Json(OrderView::from(row)).into_response()),
+        Started::InState(state) => return Err(wrong_state(state)),
+        Started::Unavailable => {
+            let why = "the payment provider takes nothing now; try again";
+            return Err(Problem::new(ProblemKind::UNAVAILABLE, why).retry_after(2));
+        }
+    };
+    if let Some(wait) = wait {
+        let ended = tokio::time::timeout(wait, end.wait_for(Option::is_some)).await;
+        let ended = ended.ok().and_then(|r| r.ok().and_then(|end| *end));
+        match ended {
+            Some(PaymentEnd::Effect(PaymentEffect::Paid)) => {
+                return Ok(Json(OrderView::from(find(&app, order, &buyer).await?)).into_response());
+            }
+            Some(PaymentEnd::Effect(PaymentEffect::RefundDue)) => {
+                return Err(Problem::new(problems::REFUND_DUE, "the order's units went elsewhere"));
+            }
+            Some(PaymentEnd::Effect(PaymentEffect::UnknownOrder)) => return Err(unknown()),
+            Some(PaymentEnd::Failed) => {
+                return Err(Problem::new(problems::PAYMENT_FAILED, "try again or pay in another way"));
+            }
+            None => {}
+        }
+    }
+    let view = PaymentView { payment, order, state: "started" };
+    let mut response = (StatusCode::ACCEPTED, Json(view)).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::RETRY_AFTER, HeaderValue::from(1u64));
+    if let Ok(path) = HeaderValue::from_str(&format!("/v1/orders/{order}")) {
+        headers.insert(header::LOCATION, path);
+    }
+    Ok(response)
+}

@@ -1,0 +1,97 @@
+//! The core's refusals as problems with stable types, statuses and `Retry-After`. A refusal never becomes a
+//! 500: what the caller can wait for is 503 or 429.
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use http_kit::{Problem, ProblemKind};
+
+use crate::admission::Refusal;
+use crate::stock::store::StoreError;
+
+const SOLD_OUT: ProblemKind = ProblemKind::new("sold-out", "Sold out", StatusCode::GONE);
+const ALL_RESERVED: ProblemKind = ProblemKind::new("all-reserved", "All units are reserved", StatusCode::CONFLICT);
+const LIMIT: ProblemKind = ProblemKind::new("limit", "Limit per buyer reached", StatusCode::CONFLICT);
+const NOT_DECIDED: ProblemKind = ProblemKind::new("deadline", "Not decided in time", StatusCode::CONFLICT);
+const ENDED: ProblemKind = ProblemKind::new("sale-ended", "The sale is over", StatusCode::GONE);
+const NOT_OPEN: ProblemKind = ProblemKind::new("not-open", "The sale has not opened", StatusCode::TOO_EARLY);
+const PAUSED: ProblemKind = ProblemKind::new("paused", "The sale is paused", StatusCode::SERVICE_UNAVAILABLE);
+const KEY_REUSED: ProblemKind =
+    ProblemKind::new("key-reused", "Idempotency-Key used for something else", StatusCode::UNPROCESSABLE_ENTITY);
+const TOKEN_USED: ProblemKind = ProblemKind::new("token-used", "Purchase token already used", StatusCode::CONFLICT);
+const BACKLOG: ProblemKind = ProblemKind::new("backlog", "Too many attempts", StatusCode::TOO_MANY_REQUESTS);
+const MOVING: ProblemKind =
+    ProblemKind::new("draining", "The product changes its path", StatusCode::SERVICE_UNAVAILABLE);
+/// The order is in a state that the call does not start from.
+pub(super) const ORDER_STATE: ProblemKind =
+    ProblemKind::new("order-state", "Not possible in the order's state", StatusCode::CONFLICT);
+/// The payment did not go through.
+pub(super) const PAYMENT_FAILED: ProblemKind =
+    ProblemKind::new("payment-failed", "The payment failed", StatusCode::PAYMENT_REQUIRED);
+/// The order's units are gone; the money goes back.
+pub(super) const REFUND_DUE: ProblemKind =
+    ProblemKind::new("refund-due", "The payment came too late and is given back", StatusCode::CONFLICT);
+/// The sale is in a state that the call does not start from.
+pub(super) const SALE_STATE: ProblemKind =
+    ProblemKind::new("sale-state", "Not possible in the sale's state", StatusCode::CONFLICT);
+/// Leases are still being brought home.
+pub(super) const CLOSING: ProblemKind =
+    ProblemKind::new("closing", "The sale is still closing", StatusCode::SERVICE_UNAVAILABLE);
+/// Parts that are not ready.
+pub(super) const NOT_READY: ProblemKind = ProblemKind::new("not-ready", "Not ready", StatusCode::SERVICE_UNAVAILABLE);
+
+/// Longest `Retry-After` that is said: whoever comes earlier than the opening is told to look again.
+const LONGEST: u64 = 3_600;
+
+/// Whole seconds, rounded up, at least 1.
+pub(super) fn seconds(d: Duration) -> u64 {
+    let whole = d.as_secs() + u64::from(d.subsec_nanos() > 0);
+    whole.clamp(1, LONGEST)
+}
+
+/// A refused purchase.
+pub(super) fn refusal(refusal: Refusal) -> Problem {
+    match refusal {
+        Refusal::SoldOut => Problem::new(SOLD_OUT, "every unit is sold"),
+        Refusal::AllReserved => {
+            Problem::new(ALL_RESERVED, "too few units are free; unpaid orders may give some back").retry_after(5)
+        }
+        Refusal::Limit => Problem::new(LIMIT, "you hold as many units of this product as one buyer may"),
+        Refusal::Deadline => {
+            Problem::new(NOT_DECIDED, "the attempt was not decided before its deadline; try again with a new key")
+        }
+        Refusal::Ended => Problem::new(ENDED, "the sale has closed"),
+        Refusal::NotOpen { opens_in } => {
+            Problem::new(NOT_OPEN, "purchases are not taken yet").retry_after(seconds(opens_in))
+        }
+        Refusal::Paused => Problem::new(PAUSED, "purchases are not taken for now; try again").retry_after(5),
+        Refusal::OtherBody => {
+            Problem::new(KEY_REUSED, "this Idempotency-Key belongs to another purchase; use a new one")
+        }
+        Refusal::TokenUsed => Problem::new(TOKEN_USED, "this purchase token was used with another key"),
+        Refusal::Unknown => Problem::new(ProblemKind::NOT_FOUND, "no such product in this sale"),
+        Refusal::Backlog { retry_after } => {
+            Problem::new(BACKLOG, "too many attempts wait for a decision; try again").retry_after(seconds(retry_after))
+        }
+        Refusal::Draining => Problem::new(MOVING, "try again in a moment").retry_after(1),
+        Refusal::Overloaded => Problem::new(ProblemKind::OVERLOADED, "try again in a moment").retry_after(1),
+        Refusal::Unavailable => {
+            Problem::new(ProblemKind::UNAVAILABLE, "try again with the same Idempotency-Key").retry_after(1)
+        }
+    }
+}
+
+/// A failed store.
+pub(super) fn store(error: &StoreError) -> Problem {
+    match error {
+        StoreError::Overloaded => Problem::new(ProblemKind::OVERLOADED, "try again in a moment").retry_after(1),
+        StoreError::Unavailable(_) => {
+            tracing::warn!(%error, "a call found no store");
+            Problem::new(ProblemKind::UNAVAILABLE, "try again in a moment").retry_after(1)
+        }
+        StoreError::Corrupt(_) => {
+            tracing::error!(%error, "the store contradicts itself");
+            Problem::new(ProblemKind::INTERNAL, "the request id leads to the log")
+        }
+    }
+}

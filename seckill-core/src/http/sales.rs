@@ -1,0 +1,61 @@
+//! What everybody may read: sales, products, availability. It answers from the tier table and never from SQL.
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use http_kit::Problem;
+use types::{SaleName, Sku};
+
+use super::App;
+use super::answers::cached;
+use super::extract::{Named, unknown};
+use super::view::{Availability, ProductView, SalePage, SaleView, Sales, sale_state};
+
+/// Pages change when the merchandiser says so; seconds of delay are harmless.
+const PAGE_SECONDS: u32 = 5;
+/// Live numbers.
+const LIVE_SECONDS: u32 = 1;
+
+pub(super) async fn list(State(app): State<App>, headers: HeaderMap) -> Response {
+    let now = app.shared.now();
+    let sales = app.shared.table.sales();
+    let sales = sales.iter().map(|(name, sale)| SaleView::new(name, sale, now)).collect();
+    cached(&headers, &Sales { sales }, PAGE_SECONDS)
+}
+
+pub(super) async fn one(
+    State(app): State<App>,
+    headers: HeaderMap,
+    Named(name): Named<SaleName>,
+) -> Result<Response, Problem> {
+    let now = app.shared.now();
+    let sales = app.shared.table.sales();
+    let sale = sales.get(&name).ok_or_else(unknown)?;
+    let products = sale.products.iter().filter_map(|sku| app.shared.table.get(sku));
+    let page = SalePage {
+        sale: name,
+        state: sale_state(sale.state, sale.opens, sale.closes, now),
+        opens: sale.opens,
+        closes: sale.closes,
+        products: products.map(|slot| ProductView::new(&slot.row(), now)).collect(),
+    };
+    Ok(cached(&headers, &page, PAGE_SECONDS))
+}
+
+pub(super) async fn product(
+    State(app): State<App>,
+    headers: HeaderMap,
+    Named(product): Named<Sku>,
+) -> Result<Response, Problem> {
+    let slot = app.shared.table.get(&product).ok_or_else(unknown)?;
+    Ok(cached(&headers, &ProductView::new(&slot.row(), app.shared.now()), PAGE_SECONDS))
+}
+
+pub(super) async fn availability(
+    State(app): State<App>,
+    headers: HeaderMap,
+    Named(product): Named<Sku>,
+) -> Result<Response, Problem> {
+    let slot = app.shared.table.get(&product).ok_or_else(unknown)?;
+    Ok(cached(&headers, &Availability::new(&slot.row(), app.shared.now()), LIVE_SECONDS))
+}

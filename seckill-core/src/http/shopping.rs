@@ -1,0 +1,125 @@
+//! The purchase call and its tickets. Who buys comes from the token, what it costs from the store; the body says
+//! only how many.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use http_kit::{Problem, ProblemKind};
+use serde::Deserialize;
+use tracing::Instrument as _;
+use types::sale::MAX_LIMIT;
+use types::{BuyerId, OrderId, SaleName, Sku};
+
+use super::App;
+use super::extract::{Key, Named2, Request, Shopper, Wait, unknown};
+use super::problems;
+use super::view::{OrderView, Pending, TicketView};
+use crate::purchase::{self, Ask, PurchaseOutcome, TicketState};
+use crate::stock::store::OrderRow;
+
+/// A purchase. Anything that is not here is refused.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Body {
+    quantity: u32,
+    /// No sale asks for purchase tokens yet: only `null` is taken.
+    #[serde(default, rename = "token")]
+    _token: Option<()>,
+}
+
+pub(super) async fn purchase(
+    State(app): State<App>,
+    Shopper(buyer): Shopper,
+    Named2(sale, product): Named2<SaleName, Sku>,
+    Key(key): Key,
+    Wait(wait): Wait,
+    Request(request): Request,
+    Json(body): Json<Body>,
+) -> Result<Response, Problem> {
+    if body.quantity == 0 || body.quantity > MAX_LIMIT {
+        let why = format!("{} is not in 1 to {MAX_LIMIT}", body.quantity);
+        return Err(Problem::new(ProblemKind::INVALID_FIELD, why).field("quantity"));
+    }
+    let id = request.as_ref().map_or("", |r| r.as_str()).to_owned();
+    let span = tracing::debug_span!("purchase", request = id, product = %product);
+    let ask = Ask { buyer: buyer.clone(), key, sale, product, quantity: body.quantity, request, wait };
+    async {
+        let outcome = purchase::purchase(&app.shared, ask).await;
+        tracing::debug!(outcome = outcome_name(&outcome), "answered");
+        match outcome {
+            PurchaseOutcome::Accepted(order) => accepted(&app, &buyer, order).await,
+            PurchaseOutcome::Queued { ticket, position, estimate, deadline } => {
+                let pending = Pending {
+                    state: "pending",
+                    position,
+                    estimate_ms: u64::try_from(estimate.as_millis()).unwrap_or(u64::MAX),
+                    deadline,
+                    ticket: ticket.clone(),
+                };
+                let mut response = (StatusCode::ACCEPTED, Json(pending)).into_response();
+                let headers = response.headers_mut();
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(problems::seconds(estimate)));
+                headers.insert(header::LOCATION, location(&format!("/v1/tickets/{ticket}"))?);
+                Ok(response)
+            }
+            PurchaseOutcome::Refused(refusal) => Err(problems::refusal(refusal)),
+        }
+    }
+    .instrument(span)
+    .await
+}
+
+const fn outcome_name(outcome: &PurchaseOutcome) -> &'static str {
+    match outcome {
+        PurchaseOutcome::Accepted(_) => "accepted",
+        PurchaseOutcome::Queued { .. } => "queued",
+        PurchaseOutcome::Refused(refusal) => refusal.as_str(),
+    }
+}
+
+fn location(path: &str) -> Result<HeaderValue, Problem> {
+    HeaderValue::from_str(path).map_err(|_| Problem::new(ProblemKind::INTERNAL, "the location could not be written"))
+}
+
+async fn order_of(app: &App, buyer: &BuyerId, order: OrderId) -> Result<OrderRow, Problem> {
+    let row = app.shared.store.order(order, buyer).await.map_err(|e| problems::store(&e))?;
+    row.ok_or_else(|| {
+        // A decision names an order that is not there: never seen, and never to be hidden.
+        tracing::error!(%order, "a decision names an order that does not exist");
+        crate::metrics::alarm("order_missing");
+        Problem::new(ProblemKind::INTERNAL, "the request id leads to the log")
+    })
+}
+
+/// 201, also for a repeat: the same key has the same answer for ever; the order shows its present state.
+async fn accepted(app: &App, buyer: &BuyerId, order: OrderId) -> Result<Response, Problem> {
+    let row = order_of(app, buyer, order).await?;
+    let mut response = (StatusCode::CREATED, Json(OrderView::from(row))).into_response();
+    response.headers_mut().insert(header::LOCATION, location(&format!("/v1/orders/{order}"))?);
+    Ok(response)
+}
+
+pub(super) async fn ticket(
+    State(app): State<App>,
+    Shopper(buyer): Shopper,
+    path: Result<axum::extract::Path<String>, axum::extract::rejection::PathRejection>,
+) -> Result<Response, Problem> {
+    let text = path.map_err(|_| unknown())?.0;
+    let state = purchase::read_ticket(&app.shared, &buyer, &text).await.ok_or_else(unknown)?;
+    match state.map_err(|e| problems::store(&e))? {
+        TicketState::Pending { deadline } => {
+            let mut response = Json(TicketView::Pending { deadline }).into_response();
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(1u64));
+            Ok(response)
+        }
+        TicketState::Ended(PurchaseOutcome::Accepted(order)) => {
+            let order = order_of(&app, &buyer, order).await?;
+            Ok(Json(TicketView::Accepted { order: order.into() }).into_response())
+        }
+        TicketState::Ended(PurchaseOutcome::Refused(refusal)) => {
+            Ok(Json(TicketView::Refused { reason: refusal.as_str() }).into_response())
+        }
+        TicketState::Ended(PurchaseOutcome::Queued { .. }) => Err(unknown()),
+    }
+}

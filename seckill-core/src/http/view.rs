@@ -1,0 +1,231 @@
+//! What the calls answer, as JSON: snake_case, RFC 3339 times, money in minor units. It shows a buyer only what
+//! is his, and nobody the tier table's inside.
+
+use serde::Serialize;
+use types::order_event::OrderEventKind;
+use types::{Money, OrderId, PaymentId, SaleName, Sku, Tier, Timestamp};
+
+use crate::stock::store::{OrderRow, ProductRow, SaleState};
+use crate::tier_table::SaleSummary;
+
+/// An order, for its owner.
+#[derive(Serialize)]
+pub(super) struct OrderView {
+    order: OrderId,
+    sale: SaleName,
+    product: Sku,
+    quantity: u32,
+    amount: Money,
+    state: &'static str,
+    tier: Tier,
+    accepted_at: Timestamp,
+    expires_at: Timestamp,
+}
+
+impl From<OrderRow> for OrderView {
+    fn from(row: OrderRow) -> Self {
+        Self {
+            order: row.order,
+            sale: row.sale,
+            product: row.product,
+            quantity: row.quantity,
+            amount: row.amount,
+            state: OrderEventKind::from(row.state).as_str(),
+            tier: row.tier,
+            accepted_at: row.accepted_at,
+            expires_at: row.expires_at,
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct Orders {
+    pub(super) orders: Vec<OrderView>,
+}
+
+/// A 202: on its way.
+#[derive(Serialize)]
+pub(super) struct Pending {
+    pub(super) ticket: String,
+    pub(super) state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) position: Option<u64>,
+    pub(super) estimate_ms: u64,
+    pub(super) deadline: Timestamp,
+}
+
+/// A ticket as it stands.
+#[derive(Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub(super) enum TicketView {
+    Pending { deadline: Timestamp },
+    Accepted { order: OrderView },
+    Refused { reason: &'static str },
+}
+
+/// A payment that was started.
+#[derive(Serialize)]
+pub(super) struct PaymentView {
+    pub(super) payment: PaymentId,
+    pub(super) order: OrderId,
+    pub(super) state: &'static str,
+}
+
+pub(super) const fn sale_state(state: SaleState, opens: Timestamp, closes: Timestamp, now: Timestamp) -> &'static str {
+    match state {
+        SaleState::Closed => "closed",
+        _ if now.millis() >= closes.millis() => "ended",
+        SaleState::Paused => "paused",
+        SaleState::Active if now.millis() < opens.millis() => "upcoming",
+        SaleState::Active => "open",
+    }
+}
+
+/// A product, for everybody. Nothing in it changes by the second.
+#[derive(Serialize)]
+pub(super) struct ProductView {
+    product: Sku,
+    sale: SaleName,
+    name: String,
+    price: Money,
+    limit: u32,
+    opens: Timestamp,
+    closes: Timestamp,
+    state: &'static str,
+}
+
+impl ProductView {
+    pub(super) fn new(row: &ProductRow, now: Timestamp) -> Self {
+        Self {
+            product: row.state.product.clone(),
+            sale: row.state.sale.clone(),
+            name: row.name.clone(),
+            price: row.price,
+            limit: row.limit,
+            opens: row.state.opens,
+            closes: row.state.closes,
+            state: sale_state(row.sale_state, row.state.opens, row.state.closes, now),
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct SaleView {
+    pub(super) sale: SaleName,
+    pub(super) state: &'static str,
+    pub(super) opens: Timestamp,
+    pub(super) closes: Timestamp,
+    pub(super) products: Vec<Sku>,
+}
+
+impl SaleView {
+    pub(super) fn new(name: &SaleName, sale: &SaleSummary, now: Timestamp) -> Self {
+        Self {
+            sale: name.clone(),
+            state: sale_state(sale.state, sale.opens, sale.closes, now),
+            opens: sale.opens,
+            closes: sale.closes,
+            products: sale.products.clone(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct Sales {
+    pub(super) sales: Vec<SaleView>,
+}
+
+/// A sale with its products.
+#[derive(Serialize)]
+pub(super) struct SalePage {
+    pub(super) sale: SaleName,
+    pub(super) state: &'static str,
+    pub(super) opens: Timestamp,
+    pub(super) closes: Timestamp,
+    pub(super) products: Vec<ProductView>,
+}
+
+/// The live number of a product.
+#[derive(Serialize)]
+pub(super) struct Availability {
+    product: Sku,
+    state: &'static str,
+    sellable: u64,
+}
+
+impl Availability {
+    pub(super) fn new(row: &ProductRow, now: Timestamp) -> Self {
+        let state = match sale_state(row.sale_state, row.state.opens, row.state.closes, now) {
+            "open" if row.state.sellable > 0 => "available",
+            "open" if row.state.reserved > 0 => "all_reserved",
+            "open" => "sold_out",
+            other => other,
+        };
+        Self { product: row.state.product.clone(), state, sellable: row.state.sellable }
+    }
+}
+
+/// What administration is told of a sale.
+#[derive(Serialize)]
+pub(super) struct SaleStateView {
+    pub(super) sale: SaleName,
+    pub(super) state: &'static str,
+}
+
+pub(super) const fn stored_state(state: SaleState) -> &'static str {
+    match state {
+        SaleState::Active => "active",
+        SaleState::Paused => "paused",
+        SaleState::Closed => "closed",
+    }
+}
+
+/// A product, for administration.
+#[derive(Serialize)]
+pub(super) struct StockView {
+    product: Sku,
+    name: String,
+    price: Money,
+    limit: u32,
+    tier: Tier,
+    phase: &'static str,
+    epoch: u64,
+    total: u64,
+    free: u64,
+    sellable: u64,
+    reserved: u64,
+    sold: u64,
+}
+
+impl From<&ProductRow> for StockView {
+    fn from(row: &ProductRow) -> Self {
+        Self {
+            product: row.state.product.clone(),
+            name: row.name.clone(),
+            price: row.price,
+            limit: row.limit,
+            tier: row.state.tier,
+            phase: row.state.phase.as_str(),
+            epoch: row.state.epoch.get(),
+            total: row.state.total,
+            free: row.free,
+            sellable: row.state.sellable,
+            reserved: row.state.reserved,
+            sold: row.sold,
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct AdminSale {
+    pub(super) sale: SaleName,
+    pub(super) state: &'static str,
+    pub(super) opens: Timestamp,
+    pub(super) closes: Timestamp,
+    pub(super) products: Vec<StockView>,
+}
+
+#[derive(Serialize)]
+pub(super) struct AdminSales {
+    pub(super) sales: Vec<AdminSale>,
+}

@@ -1,0 +1,32 @@
+//! Fresh random ids. They come from the machine's entropy alone and never from a configured seed: an order's
+//! id must not be guessable, a lease's must not repeat after a restart.
+
+use parking_lot::Mutex;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use types::{LeaseId, OrderId, PaymentId};
+
+/// Makes ids.
+pub(crate) struct Ids(Mutex<StdRng>);
+
+impl Ids {
+    pub(crate) fn from_entropy() -> Self {
+        Self(Mutex::new(StdRng::from_os_rng()))
+    }
+    fn bits(&self) -> u128 {
+        self.0.lock().random()
+    }
+    pub(crate) fn order(&self) -> OrderId {
+        OrderId::from_bits(self.bits())
+    }
+    pub(crate) fn lease(&self) -> LeaseId {
+        LeaseId::from_bits(self.bits())
+    }
+    pub(crate) fn payment(&self) -> PaymentId {
+        PaymentId::from_bits(self.bits())
+    }
+    /// Tells two starts of one core apart; fits a JSON number exactly.
+    pub(crate) fn incarnation(&self) -> u64 {
+        self.0.lock().random::<u64>() >> 11
+    }
+}

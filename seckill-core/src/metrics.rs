@@ -1,0 +1,113 @@
+//! Names, help texts and labels of this core's metrics. Labels come from closed sets; no product and no buyer
+//! is ever one.
+
+use std::time::Duration;
+
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use types::Tier;
+
+/// Purchase calls answered, by tier and outcome.
+pub const ATTEMPTS: &str = "seckill_core_attempts_total";
+/// Orders committed, by tier.
+pub const ORDERS: &str = "seckill_core_orders_accepted_total";
+/// Refused purchase calls and refusing decisions, by reason.
+pub const REFUSALS: &str = "seckill_core_refusals_total";
+/// Time from a purchase call to its answer, by tier.
+pub const PURCHASE_SECONDS: &str = "seckill_core_purchase_seconds";
+/// Moves ended, by from and to.
+pub const MOVES: &str = "seckill_core_moves_total";
+/// Time between fence and open of a move.
+pub const HANDOVER_SECONDS: &str = "seckill_core_handover_seconds";
+/// Queued attempts that are not decided yet.
+pub const BACKLOG: &str = "seckill_core_backlog";
+/// Decisions per second that a consumer was measured to make, by topic.
+pub const RATE: &str = "seckill_core_decision_rate";
+/// Attempts submitted again, by why.
+pub const RESUBMISSIONS: &str = "seckill_core_resubmissions_total";
+/// Resubmitted attempts left to their deadline because too many wait.
+pub const LEFT_TO_DEADLINE: &str = "seckill_core_left_to_deadline_total";
+/// What must never happen and was survived, by what.
+pub const ALARMS: &str = "seckill_core_alarms_total";
+/// Records that could not be decided and were dead-lettered, by topic and why.
+pub const POISON: &str = "seckill_core_poison_records_total";
+/// Orders expired unpaid.
+pub const EXPIRED: &str = "seckill_core_orders_expired_total";
+/// Payments applied, by effect.
+pub const PAYMENTS: &str = "seckill_core_payments_total";
+/// Outbox events relayed to the event log.
+pub const RELAYED: &str = "seckill_core_outbox_relayed_total";
+/// Plan pushes answered, by answer.
+pub const PLANS: &str = "seckill_core_plan_pushes_total";
+/// Failures of a port that are tried again, by part.
+pub const RETRIES: &str = "seckill_core_retries_total";
+
+/// Registers the help texts.
+pub fn describe() {
+    crate::stock::db::metrics::describe();
+    describe_counter!(ATTEMPTS, "Purchase calls answered, by tier and outcome");
+    describe_counter!(ORDERS, "Orders committed, by the tier that accepted them");
+    describe_counter!(REFUSALS, "Refused purchase calls and refusing decisions, by reason");
+    describe_histogram!(PURCHASE_SECONDS, Unit::Seconds, "Time from a purchase call to its answer, by tier");
+    describe_counter!(MOVES, "Moves of products between tiers, by from and to");
+    describe_histogram!(HANDOVER_SECONDS, Unit::Seconds, "Time between fence and open of a move");
+    describe_gauge!(BACKLOG, "Queued attempts that are not decided yet");
+    describe_gauge!(RATE, "Decisions per second that the consumer of a topic was measured to make");
+    describe_counter!(RESUBMISSIONS, "Attempts submitted again under the same key, by why");
+    describe_counter!(LEFT_TO_DEADLINE, "Resubmitted attempts that were left to their deadline");
+    describe_counter!(ALARMS, "Grants that contradict the store and other things that must never happen, by what");
+    describe_counter!(POISON, "Records that could not be decided and were dead-lettered, by topic and why");
+    describe_counter!(EXPIRED, "Orders that expired unpaid");
+    describe_counter!(PAYMENTS, "Payments applied, by effect");
+    describe_counter!(RELAYED, "Outbox events relayed to the event log");
+    describe_counter!(PLANS, "Plan pushes answered, by answer");
+    describe_counter!(RETRIES, "Failures of a port that are tried again, by part");
+}
+
+pub(crate) fn attempt(tier: Option<Tier>, outcome: &'static str, took: Duration) {
+    let tier = tier.map_or("none", Tier::as_str);
+    counter!(ATTEMPTS, "tier" => tier, "outcome" => outcome).increment(1);
+    histogram!(PURCHASE_SECONDS, "tier" => tier).record(took.as_secs_f64());
+}
+pub(crate) fn order_accepted(tier: Tier) {
+    counter!(ORDERS, "tier" => tier.as_str()).increment(1);
+}
+pub(crate) fn refused(reason: &'static str) {
+    counter!(REFUSALS, "reason" => reason).increment(1);
+}
+pub(crate) fn moved(from: Tier, to: Tier, took: Duration) {
+    counter!(MOVES, "from" => from.as_str(), "to" => to.as_str()).increment(1);
+    histogram!(HANDOVER_SECONDS).record(took.as_secs_f64());
+}
+pub(crate) fn backlog(attempts: u64) {
+    gauge!(BACKLOG).set(attempts as f64);
+}
+pub(crate) fn rate(topic: &'static str, per_second: u64) {
+    gauge!(RATE, "topic" => topic).set(per_second as f64);
+}
+pub(crate) fn resubmitted(why: &'static str) {
+    counter!(RESUBMISSIONS, "why" => why).increment(1);
+}
+pub(crate) fn left_to_deadline() {
+    counter!(LEFT_TO_DEADLINE).increment(1);
+}
+pub(crate) fn alarm(what: &'static str) {
+    counter!(ALARMS, "what" => what).increment(1);
+}
+pub(crate) fn poison(topic: &'static str, why: &'static str) {
+    counter!(POISON, "topic" => topic, "why" => why).increment(1);
+}
+pub(crate) fn expired(orders: u64) {
+    counter!(EXPIRED).increment(orders);
+}
+pub(crate) fn payment(effect: &'static str) {
+    counter!(PAYMENTS, "effect" => effect).increment(1);
+}
+pub(crate) fn relayed(events: u64) {
+    counter!(RELAYED).increment(events);
+}
+pub(crate) fn plan_push(answer: &'static str) {
+    counter!(PLANS, "answer" => answer).increment(1);
+}
+pub(crate) fn retry(part: &'static str) {
+    counter!(RETRIES, "part" => part).increment(1);
+}

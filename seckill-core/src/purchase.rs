@@ -1,0 +1,330 @@
+//! A purchase call from the door to its answer: finds the product in the tier table, picks the path, waits out a
+//! move or a decision where asked. "Accepted" is said only for what the store has committed.
+
+use std::time::{Duration, Instant};
+
+use sha2::{Digest, Sha256};
+use types::{BuyerId, IdempotencyKey, OrderId, Phase, RequestId, SaleName, Sku, Tier, Timestamp};
+
+use crate::admission::{self, Refusal};
+use crate::metrics;
+use crate::recent::{AttemptName, Ended};
+use crate::shared::Shared;
+use crate::stock::queue::backlog::Entered;
+use crate::stock::queue::path as queue_path;
+use crate::stock::queue::record::AttemptRecord;
+use crate::stock::redis::path::{self as redis_path, Sent};
+use crate::stock::store::{Attempt, BodyHash, Claim, Decision, Outcome, ProductRow, StoreError, Verdict};
+use crate::ticket::Ticket;
+
+/// A checked purchase call.
+#[derive(Debug, Clone)]
+pub(crate) struct Ask {
+    pub(crate) buyer: BuyerId,
+    pub(crate) key: IdempotencyKey,
+    pub(crate) sale: SaleName,
+    pub(crate) product: Sku,
+    pub(crate) quantity: u32,
+    pub(crate) request: Option<RequestId>,
+    /// How long the caller would wait for a decision in place of a ticket.
+    pub(crate) wait: Option<Duration>,
+}
+
+/// What the caller is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum PurchaseOutcome {
+    /// Committed, now or by an earlier call with the same key.
+    Accepted(OrderId),
+    /// On its way; the ticket has an end before its deadline plus skew.
+    Queued {
+        ticket: String,
+        /// Attempts of the same product before it (queue tier).
+        position: Option<u64>,
+        /// When it will probably be decided.
+        estimate: Duration,
+        deadline: Timestamp,
+    },
+    /// Not bought.
+    Refused(Refusal),
+}
+
+/// The hash of what was asked for: the meaning of the call, not its bytes, so that a client may write its JSON
+/// differently when it tries again.
+pub(crate) fn body_hash(sale: &SaleName, product: &Sku, quantity: u32) -> BodyHash {
+    // Neither name can hold a line break.
+    BodyHash(Sha256::digest(format!("purchase 1\n{sale}\n{product}\n{quantity}")).into())
+}
+
+/// What a decision tells one who asked with `body_hash`.
+pub(crate) fn outcome_of(decision: &Decision, body_hash: BodyHash) -> PurchaseOutcome {
+    if decision.body_hash != body_hash {
+        return PurchaseOutcome::Refused(Refusal::OtherBody);
+    }
+    match decision.outcome {
+        Outcome::Accepted(order) => PurchaseOutcome::Accepted(order),
+        other => PurchaseOutcome::Refused(Refusal::of(other).unwrap_or(Refusal::Unavailable)),
+    }
+}
+
+/// The refusal that a failed store is.
+pub(crate) fn store_refusal(error: &StoreError) -> Refusal {
+    match error {
+        StoreError::Overloaded => Refusal::Overloaded,
+        StoreError::Unavailable(_) | StoreError::Corrupt(_) => {
+            tracing::error!(%error, "the stock store failed");
+            Refusal::Unavailable
+        }
+    }
+}
+
+/// What one try on one path brought.
+enum Try {
+    Answer(PurchaseOutcome),
+    /// The product is not where the row says it is.
+    Stale,
+}
+
+fn refused(refusal: Refusal) -> Try {
+    Try::Answer(PurchaseOutcome::Refused(refusal))
+}
+
+/// Answers a purchase call.
+pub(crate) async fn purchase(shared: &Shared, ask: Ask) -> PurchaseOutcome {
+    let started = Instant::now();
+    let tier = shared.table.get(&ask.product).map(|slot| slot.row().state.tier);
+    let outcome = decide(shared, &ask).await;
+    let label = match &outcome {
+        PurchaseOutcome::Accepted(_) => "accepted",
+        PurchaseOutcome::Queued { .. } => "queued",
+        PurchaseOutcome::Refused(refusal) => {
+            metrics::refused(refusal.as_str());
+            refusal.as_str()
+        }
+    };
+    metrics::attempt(tier, label, started.elapsed());
+    outcome
+}
+
+async fn decide(shared: &Shared, ask: &Ask) -> PurchaseOutcome {
+    let hash = body_hash(&ask.sale, &ask.product, ask.quantity);
+    // First of all: a key that was decided keeps its answer, whatever has happened to the sale since.
+    if let Some(decision) = shared.recent.decision(&ask.buyer, &ask.key) {
+        return outcome_of(&decision, hash);
+    }
+    let outcome = choose_path(shared, ask, hash).await;
+    match outcome {
+        PurchaseOutcome::Refused(refusal) if refusal.sounds_final() && shared.recent.may_have_forgotten() => {
+            match shared.store.decision(&ask.buyer, &ask.key).await {
+                Ok(Some(decision)) => outcome_of(&decision, hash),
+                Ok(None) => outcome,
+                Err(error) => PurchaseOutcome::Refused(store_refusal(&error)),
+            }
+        }
+        _ => outcome,
+    }
+}
+
+async fn choose_path(shared: &Shared, ask: &Ask, hash: BodyHash) -> PurchaseOutcome {
+    let slot = shared.table.get(&ask.product).filter(|slot| slot.row().state.sale == ask.sale);
+    let Some(slot) = slot else {
+        return PurchaseOutcome::Refused(Refusal::Unknown);
+    };
+    let started = Instant::now();
+    let limit = shared.clock.real(shared.options.handover_wait);
+    let mut waiting = None;
+    loop {
+        let row = slot.row();
+        let now = shared.now();
+        if let Err(refusal) = admission::admit(&row, now) {
+            return PurchaseOutcome::Refused(refusal);
+        }
+        let tried = match (row.state.phase, row.state.tier) {
+            (Phase::Draining, _) => Try::Stale,
+            (Phase::Active, Tier::Db) => by_db(shared, ask, hash, now).await,
+            (Phase::Active, Tier::Redis) => by_redis(shared, ask, hash, &row, now).await,
+            (Phase::Active, Tier::Queue) => by_queue(shared, ask, hash, &row, now).await,
+        };
+        if let Try::Answer(outcome) = tried {
+            return outcome;
+        }
+        // Wait for the move to end: in a bounded queue, for a bounded time.
+        let Some(left) = limit.checked_sub(started.elapsed()) else {
+            return PurchaseOutcome::Refused(Refusal::Draining);
+        };
+        if waiting.is_none() {
+            match shared.handover_waiters.try_acquire() {
+                Ok(permit) => waiting = Some(permit),
+                Err(_) => return PurchaseOutcome::Refused(Refusal::Draining),
+            }
+        }
+        if let Err(error) = shared.table.reread(&slot).await {
+            return PurchaseOutcome::Refused(store_refusal(&error));
+        }
+        shared.wake_mover.notify_one();
+        slot.moved_on(&row, left.min(Duration::from_millis(50))).await;
+    }
+}
+
+async fn by_db(shared: &Shared, ask: &Ask, hash: BodyHash, now: Timestamp) -> Try {
+    let attempt = Attempt {
+        buyer: ask.buyer.clone(),
+        key: ask.key.clone(),
+        body_hash: hash,
+        product: ask.product.clone(),
+        quantity: ask.quantity,
+        claim: Claim::Door,
+        deadline: now.plus(shared.options.deadline),
+        request: ask.request.clone(),
+        order: shared.ids.order(),
+        token: None,
+    };
+    let verdict = match shared.store.decide(vec![attempt], shared.options.reserve_for, now).await {
+        Ok(verdicts) => verdicts.into_iter().next(),
+        Err(error) => return refused(store_refusal(&error)),
+    };
+    match verdict {
+        Some(Verdict::Decided { decision, fresh }) => {
+            let name = AttemptName { buyer: ask.buyer.clone(), key: ask.key.clone(), body_hash: hash };
+            if fresh && matches!(decision.outcome, Outcome::Accepted(_)) {
+                metrics::order_accepted(Tier::Db);
+                shared.wake_outbox.notify_one();
+            }
+            let outcome = outcome_of(&decision, hash);
+            shared.recent.ended(&name, &Ended::Decided(decision));
+            Try::Answer(outcome)
+        }
+        Some(Verdict::OtherBody) => refused(Refusal::OtherBody),
+        Some(Verdict::TokenUsed) => refused(Refusal::TokenUsed),
+        Some(Verdict::SoldOutAtDoor) => refused(Refusal::SoldOut),
+        Some(Verdict::AllReservedAtDoor) => refused(Refusal::AllReserved),
+        // Paused or ended since the table was read: the next look at it says which.
+        Some(Verdict::Resubmit(_) | Verdict::NotOnSale) => Try::Stale,
+        None => refused(Refusal::Unavailable),
+    }
+}
+
+fn record(ask: &Ask, hash: BodyHash, deadline: Timestamp) -> AttemptRecord {
+    AttemptRecord {
+        buyer: ask.buyer.clone(),
+        key: ask.key.clone(),
+        body_hash: hash,
+        product: ask.product.clone(),
+        quantity: ask.quantity,
+        deadline,
+        request: ask.request.clone(),
+        token: None,
+        grant: None,
+    }
+}
+
+/// Where a queued attempt stands.
+struct Place {
+    position: Option<u64>,
+    estimate: Duration,
+}
+
+async fn by_redis(shared: &Shared, ask: &Ask, hash: BodyHash, row: &ProductRow, now: Timestamp) -> Try {
+    let attempt = record(ask, hash, now.plus(shared.options.deadline));
+    let waiter = ask.wait.and_then(|_| shared.recent.wait_for(attempt.name()));
+    match redis_path::send(shared, row, attempt.clone()).await {
+        Sent::Appended => {
+            let place = Place { position: None, estimate: Duration::from_millis(100) };
+            Try::Answer(queued(shared, ask, &attempt, place, waiter).await)
+        }
+        Sent::OtherBody => refused(Refusal::OtherBody),
+        Sent::Short => refused(admission::short(row, ask.quantity)),
+        Sent::Limit => refused(Refusal::Limit),
+        // The table says that the window is open: the lease was loaded with another one and is being replaced.
+        Sent::OutsideWindow | Sent::Stale => Try::Stale,
+        Sent::Failed => refused(Refusal::Unavailable),
+    }
+}
+
+async fn by_queue(shared: &Shared, ask: &Ask, hash: BodyHash, row: &ProductRow, now: Timestamp) -> Try {
+    // With nothing sellable the queue would only say later what the table says now.
+    if row.state.sellable == 0 {
+        return refused(admission::short(row, ask.quantity));
+    }
+    let attempt = record(ask, hash, now.plus(shared.options.deadline));
+    let waiter = ask.wait.and_then(|_| shared.recent.wait_for(attempt.name()));
+    match queue_path::send(shared, row, attempt.clone()).await {
+        Ok(Entered::At { ahead, estimate }) => {
+            let place = Place { position: Some(ahead), estimate };
+            Try::Answer(queued(shared, ask, &attempt, place, waiter).await)
+        }
+        Ok(Entered::Full { retry_after }) => refused(Refusal::Backlog { retry_after }),
+        Err(error) => {
+            tracing::warn!(%error, product = %ask.product, "an attempt was not queued");
+            metrics::retry("log");
+            refused(Refusal::Unavailable)
+        }
+    }
+}
+
+/// The attempt is on its way: waits for its end where the caller asked for that, else gives the ticket.
+async fn queued(
+    shared: &Shared,
+    ask: &Ask,
+    attempt: &AttemptRecord,
+    place: Place,
+    waiter: Option<crate::recent::Waiter<'_>>,
+) -> PurchaseOutcome {
+    if let (Some(waiter), Some(wait)) = (waiter, ask.wait) {
+        match waiter.ended(wait).await {
+            Some(Ended::Decided(decision)) => return outcome_of(&decision, attempt.body_hash),
+            Some(Ended::OtherBody) => return PurchaseOutcome::Refused(Refusal::OtherBody),
+            Some(Ended::TokenUsed) => return PurchaseOutcome::Refused(Refusal::TokenUsed),
+            None => {}
+        }
+    }
+    let ticket = Ticket {
+        key: attempt.key.clone(),
+        body_hash: attempt.body_hash,
+        product: attempt.product.clone(),
+        deadline: attempt.deadline,
+    };
+    PurchaseOutcome::Queued {
+        ticket: shared.secret.seal(&ask.buyer, &ticket),
+        position: place.position,
+        estimate: place.estimate,
+        deadline: attempt.deadline,
+    }
+}
+
+/// What the owner of a ticket is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum TicketState {
+    /// Not decided, and not past its deadline plus skew.
+    Pending {
+        /// Until when it may last.
+        deadline: Timestamp,
+    },
+    /// Its end.
+    Ended(PurchaseOutcome),
+}
+
+/// Reads a ticket; past its deadline plus skew the reader itself decides `deadline`, unless it is decided.
+/// `None`: not a ticket of this buyer.
+pub(crate) async fn read_ticket(
+    shared: &Shared,
+    buyer: &BuyerId,
+    text: &str,
+) -> Option<Result<TicketState, StoreError>> {
+    let ticket = shared.secret.open(buyer, text)?;
+    Some(end_of(shared, buyer, &ticket).await)
+}
+
+async fn end_of(shared: &Shared, buyer: &BuyerId, ticket: &Ticket) -> Result<TicketState, StoreError> {
+    let known = match shared.recent.decision(buyer, &ticket.key) {
+        Some(decision) => Some(decision),
+        None => shared.store.decision(buyer, &ticket.key).await?,
+    };
+    let decision = match known {
+        Some(decision) => decision,
+        None if shared.now() <= ticket.deadline.plus(shared.options.skew) => {
+            return Ok(TicketState::Pending { deadline: ticket.deadline });
+        }
+        None => shared.store.conclude(buyer, &ticket.key, ticket.body_hash, &ticket.product, shared.now()).await?,
+    };
+    Ok(TicketState::Ended(outcome_of(&decision, ticket.body_hash)))
+}

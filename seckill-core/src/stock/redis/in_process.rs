@@ -1,0 +1,139 @@
+//! The redis tier without Redis, called "redis (in-process)": leases in this process's memory, one lock per
+//! shard of products. Nothing is persisted, so that after a restart it says `NotOwner` and never invents stock.
+
+use std::hash::BuildHasher;
+
+use async_trait::async_trait;
+use hashbrown::HashMap;
+use parking_lot::{Mutex, MutexGuard};
+use rustc_hash::FxBuildHasher;
+use types::{BuyerId, IdempotencyKey, LeaseId, Sku};
+
+use super::{GrantReply, GrantRequest, LeaseLoad, LeaseStore, LeaseStoreError};
+use crate::stock::store::BodyHash;
+
+/// Locks: many more than cores, so that two hot products rarely share one.
+const SHARDS: usize = 64;
+
+struct Grant {
+    body_hash: BodyHash,
+    seq: u64,
+    quantity: u32,
+}
+
+struct Lease {
+    load: LeaseLoad,
+    left: u64,
+    next_seq: u64,
+    closed: bool,
+    // Both bounded by the lease: a grant takes a unit at least, so there are never more than `granted`.
+    grants: HashMap<(BuyerId, IdempotencyKey), Grant, FxBuildHasher>,
+    held: HashMap<BuyerId, u32, FxBuildHasher>,
+}
+
+impl Lease {
+    fn new(load: LeaseLoad) -> Self {
+        Self {
+            left: load.granted,
+            load,
+            next_seq: 0,
+            closed: false,
+            grants: HashMap::default(),
+            held: HashMap::default(),
+        }
+    }
+
+    fn grant(&mut self, request: GrantRequest) -> GrantReply {
+        if self.load.lease != request.lease || self.load.epoch != request.epoch {
+            return GrantReply::NotOwner;
+        }
+        if self.closed {
+            return GrantReply::Closed;
+        }
+        // A repeat is answered before window, limit and units: its grant was made when all three allowed it.
+        let name = (request.buyer, request.key);
+        if let Some(grant) = self.grants.get(&name) {
+            if grant.body_hash != request.body_hash {
+                return GrantReply::OtherBody;
+            }
+            return GrantReply::Granted { seq: grant.seq, quantity: grant.quantity, left: self.left };
+        }
+        if request.now < self.load.opens || request.now >= self.load.closes {
+            return GrantReply::OutsideWindow;
+        }
+        let held = self.held.get(&name.0).copied().unwrap_or(0);
+        if held.saturating_add(request.quantity) > self.load.limit {
+            return GrantReply::Limit;
+        }
+        // A grant of nothing would make `grants` unbounded.
+        if request.quantity == 0 || u64::from(request.quantity) > self.left {
+            return GrantReply::Short { left: self.left };
+        }
+        self.left -= u64::from(request.quantity);
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        self.held.insert(name.0.clone(), held + request.quantity);
+        self.grants.insert(name, Grant { body_hash: request.body_hash, seq, quantity: request.quantity });
+        GrantReply::Granted { seq, quantity: request.quantity, left: self.left }
+    }
+}
+
+/// Leases in this process's memory.
+pub struct InProcessLeases {
+    shards: Vec<Mutex<HashMap<Sku, Lease, FxBuildHasher>>>,
+}
+
+impl Default for InProcessLeases {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl InProcessLeases {
+    /// Empty.
+    pub fn new() -> Self {
+        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect() }
+    }
+
+    fn shard(&self, product: &Sku) -> MutexGuard<'_, HashMap<Sku, Lease, FxBuildHasher>> {
+        let hash = FxBuildHasher.hash_one(product);
+        // The upper bits: the lower ones choose the slot inside the shard's own map.
+        self.shards[(hash >> 40) as usize % SHARDS].lock()
+    }
+}
+
+#[async_trait]
+impl LeaseStore for InProcessLeases {
+    async fn load(&self, lease: LeaseLoad) -> Result<bool, LeaseStoreError> {
+        let mut shard = self.shard(&lease.product);
+        if shard.get(&lease.product).is_some_and(|old| old.load.epoch >= lease.epoch) {
+            return Ok(false);
+        }
+        shard.insert(lease.product.clone(), Lease::new(lease));
+        Ok(true)
+    }
+
+    async fn grant(&self, request: GrantRequest) -> Result<GrantReply, LeaseStoreError> {
+        let mut shard = self.shard(&request.product);
+        Ok(shard.get_mut(&request.product).map_or(GrantReply::NotOwner, |lease| lease.grant(request)))
+    }
+
+    async fn close(&self, product: &Sku, lease: LeaseId) -> Result<bool, LeaseStoreError> {
+        let mut shard = self.shard(product);
+        Ok(match shard.get_mut(product) {
+            Some(here) if here.load.lease == lease => {
+                here.closed = true;
+                // The shell stays, so that an older epoch is still refused; its grants are of no more use.
+                here.grants = HashMap::default();
+                here.held = HashMap::default();
+                true
+            }
+            _ => false,
+        })
+    }
+
+    async fn left(&self, product: &Sku, lease: LeaseId) -> Result<Option<u64>, LeaseStoreError> {
+        let shard = self.shard(product);
+        Ok(shard.get(product).filter(|here| here.load.lease == lease && !here.closed).map(|here| here.left))
+    }
+}

@@ -1,0 +1,76 @@
+//! The redis path: a grant from the lease store, then its record to the topic `purchase-grants`. A grant is
+//! permission to ask; the order comes from the store.
+
+use crate::shared::Shared;
+use crate::stock::queue::record::{AttemptRecord, GrantName, PurchaseRecord};
+use crate::stock::redis::{GrantReply, GrantRequest};
+use crate::stock::store::ProductRow;
+
+/// What became of an attempt on the redis path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// Granted and appended: it will be decided.
+    Appended,
+    /// The key was granted with another body.
+    OtherBody,
+    /// The lease has too few units left.
+    Short,
+    /// The buyer has all that he may have of this lease.
+    Limit,
+    /// The lease is not what the core believed: read the product again.
+    Stale,
+    /// Outside the sale's window.
+    OutsideWindow,
+    /// A port failed. If a grant was made, a repeat gets the same one.
+    Failed,
+}
+
+/// Sends an attempt on the redis path.
+pub(crate) async fn send(shared: &Shared, row: &ProductRow, mut attempt: AttemptRecord) -> Sent {
+    let Some(lease) = row.lease.filter(|lease| lease.loaded && !lease.fenced) else {
+        return Sent::Stale;
+    };
+    let now = shared.now();
+    let request = GrantRequest {
+        product: attempt.product.clone(),
+        lease: lease.lease,
+        epoch: lease.epoch,
+        buyer: attempt.buyer.clone(),
+        key: attempt.key.clone(),
+        body_hash: attempt.body_hash,
+        quantity: attempt.quantity,
+        now,
+    };
+    let seq = match shared.leases.grant(request).await {
+        Ok(GrantReply::Granted { seq, quantity, .. }) if quantity == attempt.quantity => seq,
+        // The body hash covers the quantity, so this store contradicts itself.
+        Ok(GrantReply::Granted { .. }) => {
+            crate::metrics::alarm("grant_of_another_quantity");
+            return Sent::OtherBody;
+        }
+        Ok(GrantReply::OtherBody) => return Sent::OtherBody,
+        Ok(GrantReply::Short { .. }) => return Sent::Short,
+        Ok(GrantReply::Limit) => return Sent::Limit,
+        Ok(GrantReply::Closed | GrantReply::NotOwner) => return Sent::Stale,
+        Ok(GrantReply::OutsideWindow) => return Sent::OutsideWindow,
+        Err(error) => {
+            tracing::warn!(%error, product = %attempt.product, "no grant");
+            crate::metrics::retry("leases");
+            return Sent::Failed;
+        }
+    };
+    attempt.grant = Some(GrantName { lease: lease.lease, seq });
+    let product = attempt.product.clone();
+    let appended = match PurchaseRecord::Attempt(attempt).encode(now) {
+        Ok(record) => shared.append(&shared.topics.grants, record).await.map_err(|e| e.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    match appended {
+        Ok(()) => Sent::Appended,
+        Err(error) => {
+            tracing::warn!(%error, %product, "a grant was not appended");
+            crate::metrics::retry("log");
+            Sent::Failed
+        }
+    }
+}
