@@ -142,6 +142,6 @@ fn a_place_that_cannot_be_opened_is_unavailable_and_bad_settings_are_named() {
     let why = SqliteStore::open(&file.path, bad).unwrap_err().to_string();
     assert!(why.contains("stock.sqlite.readers"), "{why}");
     let text = serde_json::to_string(&SqliteStoreOptions::default()).unwrap();
-    insta::assert_snapshot!(text, @r#"{"queue":8192,"group":500,"readers":2,"busy_timeout":"5s"}"#);
+    insta::assert_snapshot!(text, @r#"{"queue":8192,"group":500,"linger":"1ms","readers":2,"busy_timeout":"5s"}"#);
     assert!(serde_json::from_str::<SqliteStoreOptions>(r#"{"reader":2}"#).is_err(), "an unknown field");
 }
