@@ -347,6 +347,8 @@ impl StoreError {
 pub trait StockStore: Send + Sync + 'static {
     /// Decides attempts, in order, each on its own merits, in one transaction: one bad one never fails its
     /// neighbours. Calls of many callers are grouped. `reserve_for` is how long an accepted order may stay unpaid.
+    /// A product that nobody sells, or a quantity of 0, is `NotOnSale`. `Corrupt` means that one attempt contradicts
+    /// the data (an order id that another attempt has) and nothing of this call was done: ask again one by one.
     async fn decide(
         &self,
         attempts: Vec<Attempt>,
@@ -365,16 +367,19 @@ pub trait StockStore: Send + Sync + 'static {
     /// One step of a move.
     async fn step(&self, step: MoveStep, now: Timestamp) -> Result<Moved, StoreError>;
 
-    /// Applies a payment, once.
+    /// Applies a payment, once. A repeat is answered by its own row: `Paid` while the money stands, `RefundDue` once
+    /// it is owed or returned. An id that was used for another order is `UnknownOrder`: an id names one payment.
     async fn pay(&self, payment: Payment, now: Timestamp) -> Result<PaymentEffect, StoreError>;
     /// Cancels an accepted order of this buyer; units and limit return. A paid one becomes `refund_due`.
     async fn cancel(&self, order: OrderId, buyer: &BuyerId, now: Timestamp) -> Result<OrderChange, StoreError>;
     /// Expires up to `max` accepted orders that are due; units and limits return. Answers how many.
     async fn expire_due(&self, now: Timestamp, max: usize) -> Result<usize, StoreError>;
     /// `refund_due → refunded` of an order or of a payment that moved no order: the money has gone back.
+    /// `false`: no such refund is due (a repeat says so too).
     async fn refunded(&self, payment: PaymentId, now: Timestamp) -> Result<bool, StoreError>;
 
-    /// Creates a sale or changes window, names, prices, limits; stock of existing products is not touched.
+    /// Creates a sale or changes window, names, prices, limits; stock of existing products is not touched, and a
+    /// spec that gives one another stock than it came with is refused.
     async fn apply_sale(&self, sale: SaleSpec, now: Timestamp) -> Result<SaleApplied, StoreError>;
     /// Pauses, resumes or closes a sale. `None`: no such sale.
     async fn set_sale_state(
@@ -390,7 +395,8 @@ pub trait StockStore: Send + Sync + 'static {
     async fn order(&self, order: OrderId, buyer: &BuyerId) -> Result<Option<OrderRow>, StoreError>;
     /// This buyer's orders, newest first, at most `max`.
     async fn orders(&self, buyer: &BuyerId, max: usize) -> Result<Vec<OrderRow>, StoreError>;
-    /// Every product of sales that are not closed.
+    /// Every product of sales that are not closed, and those of closed ones that are not at rest yet (a lease lives
+    /// or a move is half done), so that somebody finishes them.
     async fn products(&self) -> Result<Vec<ProductRow>, StoreError>;
     /// One product.
     async fn product(&self, product: &Sku) -> Result<Option<ProductRow>, StoreError>;
