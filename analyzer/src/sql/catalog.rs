@@ -23,6 +23,9 @@ const INFORMATION_SCHEMA: &str = "INFORMATION_SCHEMA";
 /// The tables of schema `druid`, in order of their names.
 pub(super) const DATASOURCES: [&str; 2] = [Heat::NAME, Top::NAME];
 
+/// Makes one table of `INFORMATION_SCHEMA`.
+type Describe = fn(&[Described]) -> Result<RecordBatch>;
+
 struct Described {
     schema: &'static str,
     name: String,
@@ -45,13 +48,12 @@ pub(super) fn catalogs(tables: &Arc<dyn LiveTables>) -> Result<Arc<dyn CatalogPr
 
     // The descriptions describe themselves too: their columns first, then their rows.
     let information = MemorySchemaProvider::new();
-    let empty: [(&str, fn(&[Described]) -> Result<RecordBatch>); 3] =
-        [("COLUMNS", columns), ("SCHEMATA", schemata), ("TABLES", table_names)];
-    for (name, make) in empty {
+    let descriptions: [(&str, Describe); 3] = [("COLUMNS", columns), ("SCHEMATA", schemata), ("TABLES", table_names)];
+    for (name, make) in descriptions {
         let table: Arc<dyn TableProvider> = Arc::new(MemTable::try_new(make(&[])?.schema(), vec![vec![]])?);
         described.push(Described { schema: INFORMATION_SCHEMA, name: name.to_owned(), kind: "SYSTEM_TABLE", table });
     }
-    for (name, make) in empty {
+    for (name, make) in descriptions {
         let batch = make(&described)?;
         let table = MemTable::try_new(batch.schema(), vec![vec![batch]])?;
         information.register_table(name.to_owned(), Arc::new(table))?;

@@ -1,8 +1,8 @@
 //! Druid's SQL over the live tables: `POST /druid/v2/sql` answered by DataFusion on a thread of the
 //! query's own. It reads snapshots only; it must never write, and never wait for or delay the engine.
 //!
-//! A request's way: [`http`] → [`request`] → [`engine`] (admission, limits, cancel) → [`statement`]
-//! (parse, read-only gate, tree rewrites) → [`functions`], [`tables`] → [`stop`] → [`answer`] (row formats).
+//! A request's way: `http` → `request` → `engine` (admission, limits, cancel) → `statement`
+//! (parse, read-only gate, tree rewrites) → `functions`, `tables` → `stop` → `answer` (row formats).
 
 mod answer;
 mod catalog;

@@ -104,7 +104,8 @@ mod tests {
     #[test]
     fn limits_that_do_not_limit_are_refused_by_name() {
         assert_eq!(SqlLimits::default().check(), Ok(()));
-        let cases: [(&str, fn(&mut SqlLimits)); 4] = [
+        type Spoil = fn(&mut SqlLimits);
+        let cases: [(&str, Spoil); 4] = [
             ("sql.rows", |l| l.rows = 0),
             ("sql.concurrent", |l| l.concurrent = 100_000),
             ("sql.timeout", |l| l.timeout = Duration::ZERO),
