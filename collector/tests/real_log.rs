@@ -1,5 +1,5 @@
 //! A real shop's log: every line accounted for, and the views equal a count made without our parser.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod common;
 

@@ -206,7 +206,7 @@ fn other(path: &str) -> FilterReason {
     let ending = |end: &&str| {
         path.len() > end.len() && path.as_bytes()[path.len() - end.len()..].eq_ignore_ascii_case(end.as_bytes())
     };
-    if ASSET_FOLDERS.iter().any(|folder| path.starts_with(folder)) || ASSET_ENDINGS.iter().any(|e| ending(e)) {
+    if ASSET_FOLDERS.iter().any(|folder| path.starts_with(folder)) || ASSET_ENDINGS.iter().any(ending) {
         return FilterReason::Asset;
     }
     FilterReason::NotProduct
