@@ -8,7 +8,7 @@ pub const HEAT_REPORTS: &str = "control_heat_reports_total";
 pub const HEAT_AGE: &str = "control_heat_age_seconds";
 /// Time of one plan.
 pub const PLAN_SECONDS: &str = "control_plan_seconds";
-/// Planned products by reason.
+/// Planned products by tier.
 pub const PRODUCTS: &str = "control_products";
 /// Tier moves by target and reason.
 pub const MOVES: &str = "control_moves_total";
@@ -18,7 +18,7 @@ pub const GENERATION: &str = "control_generation";
 pub const PUSHES: &str = "control_core_answers_total";
 /// Failed commits of the plan store.
 pub const STORE_ERRORS: &str = "control_store_errors_total";
-/// Refused calls of the ops REST by problem.
+/// Refused calls of the ops REST by status.
 pub const REFUSED: &str = "control_api_refused_total";
 
 /// Registers the help texts; call once after the recorder is installed.
@@ -31,5 +31,5 @@ pub fn describe() {
     describe_gauge!(GENERATION, "Generation of the current plan");
     describe_counter!(PUSHES, "Answers of cores to pushes and state requests, by kind");
     describe_counter!(STORE_ERRORS, "Plan store commits that failed and are tried again");
-    describe_counter!(REFUSED, "Calls of the ops REST that were refused, by problem");
+    describe_counter!(REFUSED, "Calls of the ops REST that were refused, by status");
 }

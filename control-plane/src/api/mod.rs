@@ -4,8 +4,6 @@ mod body;
 mod etag;
 mod overrides;
 mod reads;
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -90,7 +88,7 @@ async fn count_refusals(request: Request, next: Next) -> Response {
             422 => "422",
             429 => "429",
             503 => "503",
-            400..=499 => "4xx",
+            other if other < 500 => "4xx",
             _ => "5xx",
         };
         metrics::counter!(names::REFUSED, "status" => label).increment(1);

@@ -15,7 +15,7 @@ use types::{Generation, Sku, Tier, Timestamp};
 use super::{ApiState, CONFLICT, READERS, Refusal, TOO_MANY, WRITERS, body, busy, etag, no_product, reads};
 use crate::brain::{Command, Ordered, OverrideOrder};
 use crate::planner::Override;
-use crate::reconcile::{Enforcement, enforcement};
+use crate::reconcile::{Applied, Enforcement};
 
 /// Longest wait for enforcement; a caller that wants to know later asks `GET /v1/plan`.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
@@ -158,8 +158,9 @@ async fn applied(state: &ApiState, product: &Sku, generation: Generation) -> boo
         let view = state.view.borrow().clone();
         view.generation >= generation
             && view.decisions.get(product).is_some_and(|decision| {
-                let now = state.clock.now();
-                enforcement(product, decision, &state.cores(), now, state.core_silence) == Enforcement::Applied
+                let cores = state.cores();
+                let said = Applied::new(&cores, Some(product), state.clock.now(), state.core_silence);
+                said.enforcement(product, decision) == Enforcement::Applied
             })
     };
     let waiting = async {

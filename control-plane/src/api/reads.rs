@@ -11,7 +11,7 @@ use types::{Generation, Phase, Sku, Tier, Timestamp};
 use super::{ApiState, READERS, Refusal, field, no_product};
 use crate::plan_store::Since;
 use crate::planner::{Decision, Evidence};
-use crate::reconcile::{CoreView, Enforcement, Trouble, enforcement};
+use crate::reconcile::{Applied, Enforcement, Trouble};
 
 /// Rows in one answer unless the caller says otherwise.
 const PAGE: usize = 1_000;
@@ -103,7 +103,8 @@ pub(super) async fn plan(
     if let Some(text) = get(&given, "product") {
         let (product, decision) =
             Sku::new(text).ok().and_then(|sku| view.decisions.get_key_value(&sku)).ok_or_else(|| no_product(text))?;
-        let products = vec![shown(product, decision, &cores, now, &state)];
+        let said = Applied::new(&cores, Some(product), now, state.core_silence);
+        let products = vec![shown(product, decision, &said)];
         let body = PlanBody { generation: view.generation, at: view.at, products, next: None };
         return Ok(Json(body).into_response());
     }
@@ -112,20 +113,21 @@ pub(super) async fn plan(
         Some(text) => Some(Sku::new(text).map_err(|e| field("after", e.to_string()))?),
     };
     let from = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+    let said = Applied::new(&cores, None, now, state.core_silence);
     let mut rows = view.decisions.range::<Sku, _>((from, std::ops::Bound::Unbounded));
-    let products: Vec<_> = rows.by_ref().take(limit).map(|(p, d)| shown(p, d, &cores, now, &state)).collect();
+    let products: Vec<_> = rows.by_ref().take(limit).map(|(p, d)| shown(p, d, &said)).collect();
     let next = rows.next().and(products.last()).map(|last| last.product);
     Ok(Json(PlanBody { generation: view.generation, at: view.at, products, next }).into_response())
 }
 
-fn shown<'a>(product: &'a Sku, d: &'a Decision, cores: &[CoreView], now: Timestamp, state: &ApiState) -> Planned<'a> {
+fn shown<'a>(product: &'a Sku, d: &'a Decision, said: &Applied<'_>) -> Planned<'a> {
     Planned {
         product,
         tier: d.tier,
         reason: &d.reason,
         since: d.since,
         generation: d.generation,
-        enforced: enforcement(product, d, cores, now, state.core_silence),
+        enforced: said.enforcement(product, d),
         evidence: &d.evidence,
     }
 }

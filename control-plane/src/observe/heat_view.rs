@@ -104,9 +104,13 @@ impl HeatView {
                 self.left_out += 1;
             }
         }
-        self.thresholds = report.thresholds;
-        self.window_end = self.window_end.max(report.window_end);
-        self.revision += 1;
+        // A final report settles a window of the past: it says that the analyzer lives, and nothing about now.
+        // Counting it would make two looks of one.
+        if !report.is_final {
+            self.thresholds = report.thresholds;
+            self.window_end = self.window_end.max(report.window_end);
+            self.revision += 1;
+        }
         self.fresh_at = self.fresh_at.max(received.min(report.made_at));
         if gap { ReportFate::TakenAfterGap } else { ReportFate::Taken }
     }
@@ -132,7 +136,7 @@ impl HeatView {
     pub const fn thresholds(&self) -> Thresholds {
         self.thresholds
     }
-    /// Rises with every report taken: tells two looks at one report from two reports.
+    /// Rises with every provisional report taken: tells two looks at one report from two reports.
     pub const fn revision(&self) -> u64 {
         self.revision
     }
@@ -193,6 +197,22 @@ mod tests {
         let mut again = report(1, seconds(3), vec![]);
         again.snapshot = true;
         assert_eq!(view.apply(b"0", again, seconds(3)), ReportFate::Taken);
+    }
+
+    #[test]
+    fn a_final_report_is_a_sign_of_life_and_no_second_look() {
+        let mut view = HeatView::new(seconds(0));
+        view.apply(b"0", report(1, seconds(1), vec![entry("a", 5, 5, 5, 0.0)]), seconds(1));
+        let mut settled = report(2, seconds(2), vec![]);
+        (settled.is_final, settled.thresholds) = (true, Thresholds::default());
+        assert_eq!(view.apply(b"0", settled, seconds(2)), ReportFate::Taken);
+        assert_eq!((view.revision(), view.fresh_at()), (1, seconds(2)));
+        assert_eq!(view.thresholds(), crate::fixtures::THRESHOLDS);
+        assert_eq!(
+            view.apply(b"0", report(3, seconds(3), vec![]), seconds(3)),
+            ReportFate::Taken,
+            "its number is counted, so there is no gap"
+        );
     }
 
     #[test]

@@ -8,11 +8,12 @@ mod run;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::Serialize;
-use types::plan::{CoreState, PlanAnswer, PlanPush};
+use types::plan::{CoreState, PlanAnswer, PlanPush, ProductState};
 use types::{Generation, Phase, Sku, Timestamp};
 
 use crate::observe::CoreSeen;
@@ -108,27 +109,31 @@ pub enum Enforcement {
     Unknown,
 }
 
-/// Compares a decision with what the cores last said. "Enforced" means the core's tier and phase, not the push.
-pub fn enforcement(
-    product: &Sku,
-    decision: &Decision,
-    cores: &[CoreView],
-    now: Timestamp,
-    silence: std::time::Duration,
-) -> Enforcement {
-    let mut all = Enforcement::Unknown;
-    for core in cores.iter().filter(|c| c.seen.fresh(now, silence)) {
-        let Some(state) = &core.seen.state else { continue };
-        let Some(seen) = find(state, product) else { continue };
-        if seen.tier != decision.tier || seen.phase != Phase::Active || state.generation < decision.generation {
-            return Enforcement::Pending;
-        }
-        all = Enforcement::Applied;
-    }
-    all
+/// What the cores that were heard lately say about products, made for many look-ups.
+pub struct Applied<'a> {
+    cores: Vec<(Generation, HashMap<&'a Sku, &'a ProductState>)>,
 }
 
-/// The product in a core's state, whose list comes in no promised order.
-fn find<'a>(state: &'a Arc<CoreState>, product: &Sku) -> Option<&'a types::plan::ProductState> {
-    state.products.iter().find(|p| p.product == *product)
+impl<'a> Applied<'a> {
+    /// From the cores' last words; `only`: for one product alone.
+    pub fn new(cores: &'a [CoreView], only: Option<&Sku>, now: Timestamp, silence: Duration) -> Self {
+        let heard = cores.iter().filter(|c| c.seen.fresh(now, silence)).filter_map(|c| c.seen.state.as_ref());
+        let sold = |products: &'a [ProductState]| {
+            products.iter().filter(|p| only.is_none_or(|o| *o == p.product)).map(|p| (&p.product, p)).collect()
+        };
+        Self { cores: heard.map(|state| (state.generation, sold(&state.products))).collect() }
+    }
+
+    /// Compares a decision with it. "Enforced" means the core's tier and phase, not the push.
+    pub fn enforcement(&self, product: &Sku, decision: &Decision) -> Enforcement {
+        let mut all = Enforcement::Unknown;
+        for (generation, products) in &self.cores {
+            let Some(seen) = products.get(product) else { continue };
+            if seen.tier != decision.tier || seen.phase != Phase::Active || *generation < decision.generation {
+                return Enforcement::Pending;
+            }
+            all = Enforcement::Applied;
+        }
+        all
+    }
 }

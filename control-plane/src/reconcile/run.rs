@@ -189,7 +189,7 @@ impl Loop {
         if self.failures == 1 {
             tracing::warn!(core = %url, error = %error, "the core does not answer; trying on");
         }
-        pause(self.failures, &mut self.rng)
+        self.parts.clock.real(pause(self.failures, &mut self.rng))
     }
 }
 
