@@ -16,6 +16,7 @@ use crate::stock::queue::record::AttemptRecord;
 use crate::stock::redis::path::{self as redis_path, Sent};
 use crate::stock::store::{Attempt, BodyHash, Claim, Decision, Outcome, ProductRow, StoreError, Verdict};
 use crate::ticket::Ticket;
+use crate::tier_table::Slot;
 
 /// A checked purchase call.
 #[derive(Debug, Clone)]
@@ -113,7 +114,9 @@ async fn decide(shared: &Shared, ask: &Ask) -> PurchaseOutcome {
     }
     let outcome = choose_path(shared, ask, hash).await;
     match outcome {
-        PurchaseOutcome::Refused(refusal) if refusal.sounds_final() && shared.recent.may_have_forgotten() => {
+        PurchaseOutcome::Refused(refusal)
+            if refusal.sounds_final() && shared.recent.may_have_forgotten(&ask.buyer, &ask.key) =>
+        {
             match shared.store.decision(&ask.buyer, &ask.key).await {
                 Ok(Some(decision)) => outcome_of(&decision, hash),
                 Ok(None) => outcome,
@@ -141,8 +144,8 @@ async fn choose_path(shared: &Shared, ask: &Ask, hash: BodyHash) -> PurchaseOutc
         let tried = match (row.state.phase, row.state.tier) {
             (Phase::Draining, _) => Try::Stale,
             (Phase::Active, Tier::Db) => by_db(shared, ask, hash, now).await,
-            (Phase::Active, Tier::Redis) => by_redis(shared, ask, hash, &row, now).await,
-            (Phase::Active, Tier::Queue) => by_queue(shared, ask, hash, &row, now).await,
+            (Phase::Active, Tier::Redis) => by_redis(shared, ask, hash, &slot, &row, now).await,
+            (Phase::Active, Tier::Queue) => by_queue(shared, ask, hash, &slot, &row, now).await,
         };
         if let Try::Answer(outcome) = tried {
             return outcome;
@@ -223,7 +226,16 @@ struct Place {
     estimate: Duration,
 }
 
-async fn by_redis(shared: &Shared, ask: &Ask, hash: BodyHash, row: &ProductRow, now: Timestamp) -> Try {
+/// Too few units on this path. The table may be old: it is read again, at most every 50 ms for all who ask, so that
+/// units that came back are not denied for longer than that.
+async fn too_few(shared: &Shared, ask: &Ask, slot: &Slot) -> Try {
+    if let Err(error) = shared.table.reread(slot).await {
+        return refused(store_refusal(&error));
+    }
+    refused(admission::short(&slot.row(), ask.quantity))
+}
+
+async fn by_redis(shared: &Shared, ask: &Ask, hash: BodyHash, slot: &Slot, row: &ProductRow, now: Timestamp) -> Try {
     let attempt = record(ask, hash, now.plus(shared.options.deadline));
     let waiter = ask.wait.and_then(|_| shared.recent.wait_for(attempt.name()));
     match redis_path::send(shared, row, attempt.clone()).await {
@@ -232,7 +244,7 @@ async fn by_redis(shared: &Shared, ask: &Ask, hash: BodyHash, row: &ProductRow, 
             Try::Answer(queued(shared, ask, &attempt, place, waiter).await)
         }
         Sent::OtherBody => refused(Refusal::OtherBody),
-        Sent::Short => refused(admission::short(row, ask.quantity)),
+        Sent::Short => too_few(shared, ask, slot).await,
         Sent::Limit => refused(Refusal::Limit),
         // The table says that the window is open: the lease was loaded with another one and is being replaced.
         Sent::OutsideWindow | Sent::Stale => Try::Stale,
@@ -240,10 +252,10 @@ async fn by_redis(shared: &Shared, ask: &Ask, hash: BodyHash, row: &ProductRow, 
     }
 }
 
-async fn by_queue(shared: &Shared, ask: &Ask, hash: BodyHash, row: &ProductRow, now: Timestamp) -> Try {
+async fn by_queue(shared: &Shared, ask: &Ask, hash: BodyHash, slot: &Slot, row: &ProductRow, now: Timestamp) -> Try {
     // With nothing sellable the queue would only say later what the table says now.
     if row.state.sellable == 0 {
-        return refused(admission::short(row, ask.quantity));
+        return too_few(shared, ask, slot).await;
     }
     let attempt = record(ask, hash, now.plus(shared.options.deadline));
     let waiter = ask.wait.and_then(|_| shared.recent.wait_for(attempt.name()));

@@ -1,10 +1,11 @@
 //! Recent ends of attempts in memory, and those who wait for one. A bounded cache: what is not here may still be
 //! decided in the store, so nothing is ever concluded from absence.
 
+use std::hash::BuildHasher;
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use lru::LruCache;
 use parking_lot::Mutex;
 use rustc_hash::FxBuildHasher;
@@ -17,9 +18,11 @@ use crate::stock::store::{BodyHash, Decision};
 const DECISIONS: NonZeroUsize = NonZeroUsize::new(65_536).expect("above zero");
 /// Requests that wait at once; one more gets its ticket without waiting.
 const MAX_WAITING: usize = 20_000;
-/// A retry of a decision from before this process's start is looked for in SQL this long; later retries of such an
-/// old attempt ask by ticket.
-const OLD_RETRIES: Duration = Duration::from_secs(120);
+/// Fingerprints of forgotten decisions (8 bytes each): only what may be among them is looked for in SQL.
+const FINGERPRINTS: usize = 2_000_000;
+/// A retry of a decision from before this process's start is looked for in SQL this long: clients that a crash cut
+/// off come back within seconds; whoever comes later asks by ticket or by his orders.
+const OLD_RETRIES: Duration = Duration::from_secs(30);
 
 /// Who asked for what under which name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -46,7 +49,12 @@ struct Inner {
     decisions: LruCache<Name, Decision, FxBuildHasher>,
     waiting: HashMap<AttemptName, Vec<oneshot::Sender<Ended>>, FxBuildHasher>,
     waiters: usize,
-    forgot: bool,
+    forgotten: HashSet<u64, FxBuildHasher>,
+    overflowed: bool,
+}
+
+fn fingerprint(buyer: &BuyerId, key: &IdempotencyKey) -> u64 {
+    FxBuildHasher.hash_one((buyer, key))
 }
 
 /// The cache.
@@ -62,7 +70,8 @@ impl Recent {
                 decisions: LruCache::with_hasher(DECISIONS, FxBuildHasher),
                 waiting: HashMap::default(),
                 waiters: 0,
-                forgot: false,
+                forgotten: HashSet::default(),
+                overflowed: false,
             }),
             born: Instant::now(),
         }
@@ -73,10 +82,14 @@ impl Recent {
         self.inner.lock().decisions.get(&(buyer.clone(), key.clone())).cloned()
     }
 
-    /// Whether a key that is not remembered may have been decided: after a restart, and once the cache has
-    /// overflowed, the store must be asked before a refusal.
-    pub(crate) fn may_have_forgotten(&self) -> bool {
-        self.born.elapsed() < OLD_RETRIES || self.inner.lock().forgot
+    /// Whether a key that is not remembered may have been decided: soon after a restart, and where the cache has
+    /// dropped it. Then the store must be asked before a refusal.
+    pub(crate) fn may_have_forgotten(&self, buyer: &BuyerId, key: &IdempotencyKey) -> bool {
+        if self.born.elapsed() < OLD_RETRIES {
+            return true;
+        }
+        let inner = self.inner.lock();
+        inner.overflowed || inner.forgotten.contains(&fingerprint(buyer, key))
     }
 
     /// Remembers the end of an attempt and wakes those who wait for it.
@@ -84,7 +97,15 @@ impl Recent {
         let mut inner = self.inner.lock();
         if let Ended::Decided(decision) = ended {
             let pushed = inner.decisions.push((name.buyer.clone(), name.key.clone()), decision.clone());
-            inner.forgot |= pushed.is_some_and(|(old, _)| old.0 != name.buyer || old.1 != name.key);
+            if let Some(((buyer, key), _)) = pushed
+                && (buyer != name.buyer || key != name.key)
+            {
+                if inner.forgotten.len() < FINGERPRINTS {
+                    inner.forgotten.insert(fingerprint(&buyer, &key));
+                } else {
+                    inner.overflowed = true;
+                }
+            }
         }
         if let Some(waiting) = inner.waiting.remove(name) {
             inner.waiters -= waiting.len();

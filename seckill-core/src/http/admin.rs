@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use http_kit::{Caller, Problem, ProblemKind};
 use types::{Phase, Role, SaleName, SaleSpec};
 
 use super::App;
-use super::extract::{Named, unknown};
+use super::extract::{Named, json_problem, object_type, unknown};
 use super::problems;
 use super::view::{AdminSale, AdminSales, SaleStateView, StockView, stored_state};
 use crate::stock::store::{SaleApplied, SaleState};
@@ -42,11 +42,6 @@ pub(super) async fn list(State(app): State<App>, caller: Caller) -> Result<Json<
     Ok(Json(AdminSales { sales: sales.collect() }))
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
-    let essence = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    essence.split(';').next().is_some_and(|t| t.trim().eq_ignore_ascii_case("application/json"))
-}
-
 pub(super) async fn apply(
     State(app): State<App>,
     caller: Caller,
@@ -55,15 +50,10 @@ pub(super) async fn apply(
     body: Bytes,
 ) -> Result<Response, Problem> {
     let actor = caller.require(&SELLERS)?;
-    if !is_json(&headers) {
-        return Err(Problem::new(ProblemKind::MEDIA_TYPE, "send the sale as application/json"));
-    }
+    object_type(&headers)?;
     let mut parser = serde_json::Deserializer::from_slice(&body);
-    let spec = SaleSpec::deserialize(&mut parser).map_err(|e| {
-        let kind = if e.is_data() { ProblemKind::INVALID_FIELD } else { ProblemKind::MALFORMED };
-        Problem::new(kind, e.to_string())
-    })??;
-    parser.end().map_err(|e| Problem::new(ProblemKind::MALFORMED, e.to_string()))?;
+    let spec = SaleSpec::deserialize(&mut parser).map_err(|e| json_problem(&e))??;
+    parser.end().map_err(|e| json_problem(&e))?;
     if spec.name != name {
         let why = format!("{} is not the sale of this path, {name}", spec.name);
         return Err(Problem::new(ProblemKind::INVALID_FIELD, why).field("name"));

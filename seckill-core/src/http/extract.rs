@@ -5,11 +5,14 @@ use std::convert::Infallible;
 use std::str::FromStr;
 use std::time::Duration;
 
+use axum::body::Bytes;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{FromRequestParts, Path};
+use axum::extract::{FromRequest, FromRequestParts, Path};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName};
+use axum::http::{HeaderMap, HeaderName, header};
+use axum::response::{IntoResponse, Response};
 use http_kit::{Caller, Problem, ProblemKind, RequestIdExt};
+use serde::de::DeserializeOwned;
 use types::{BuyerId, IdempotencyKey, RequestId, Role};
 
 /// Header with the client's own name for a purchase attempt.
@@ -105,6 +108,44 @@ impl<S: Send + Sync, A: FromStr, B: FromStr> FromRequestParts<S> for Named2<A, B
         let Path((a, b)) = path.map_err(|_| unknown())?;
         a.parse().ok().zip(b.parse().ok()).map(|(a, b)| Self(a, b)).ok_or_else(unknown)
     }
+}
+
+/// A JSON object as body. Beyond axum's own extractor it refuses an array: serde would take its elements for the
+/// fields in their order, and `[1]` is no purchase.
+pub(super) struct Object<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Object<T> {
+    type Rejection = Response;
+    async fn from_request(request: axum::extract::Request, state: &S) -> Result<Self, Response> {
+        let typed = object_type(request.headers());
+        let bytes = Bytes::from_request(request, state).await.map_err(IntoResponse::into_response)?;
+        typed.and_then(|()| object(&bytes)).map(Self).map_err(IntoResponse::into_response)
+    }
+}
+
+/// Refuses a body that is not said to be JSON.
+pub(super) fn object_type(headers: &HeaderMap) -> Result<(), Problem> {
+    let mut types = headers.get_all(header::CONTENT_TYPE).iter().filter_map(|v| v.to_str().ok());
+    let essence = types.next().and_then(|t| t.split(';').next()).unwrap_or_default().trim();
+    if essence.eq_ignore_ascii_case("application/json") && types.next().is_none() {
+        return Ok(());
+    }
+    Err(Problem::new(ProblemKind::MEDIA_TYPE, "send the body as application/json"))
+}
+
+/// What is wrong with a JSON body: its text (400) or its content (422).
+pub(super) fn json_problem(error: &serde_json::Error) -> Problem {
+    let kind = if error.is_data() { ProblemKind::INVALID_FIELD } else { ProblemKind::MALFORMED };
+    Problem::new(kind, error.to_string())
+}
+
+fn object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let value = serde_json::from_slice(bytes).map_err(|e| json_problem(&e))?;
+    // It parses, so its first character tells its kind.
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Problem::new(ProblemKind::INVALID_FIELD, "the body is not a JSON object"));
+    }
+    Ok(value)
 }
 
 /// The 404 of everything that does not exist or is not the caller's.

@@ -10,6 +10,7 @@ use types::Role;
 use types::plan::{CoreState, MAX_PUSH_ENTRIES, PlanAnswer, PlanPush};
 
 use super::App;
+use super::extract::Object;
 use super::problems;
 use crate::plan_client::PlanError;
 
@@ -19,7 +20,7 @@ const ALIVE: Duration = Duration::from_secs(5);
 pub(super) async fn plan(
     State(app): State<App>,
     caller: Caller,
-    Json(push): Json<PlanPush>,
+    Object(push): Object<PlanPush>,
 ) -> Result<Json<PlanAnswer>, Problem> {
     caller.require(&[Role::Control])?;
     if push.entries.len() > MAX_PUSH_ENTRIES {

@@ -12,7 +12,7 @@ use types::sale::MAX_LIMIT;
 use types::{BuyerId, OrderId, SaleName, Sku};
 
 use super::App;
-use super::extract::{Key, Named2, Request, Shopper, Wait, unknown};
+use super::extract::{Key, Named2, Object, Request, Shopper, Wait, unknown};
 use super::problems;
 use super::view::{OrderView, Pending, TicketView};
 use crate::purchase::{self, Ask, PurchaseOutcome, TicketState};
@@ -35,7 +35,7 @@ pub(super) async fn purchase(
     Key(key): Key,
     Wait(wait): Wait,
     Request(request): Request,
-    Json(body): Json<Body>,
+    Object(body): Object<Body>,
 ) -> Result<Response, Problem> {
     if body.quantity == 0 || body.quantity > MAX_LIMIT {
         let why = format!("{} is not in 1 to {MAX_LIMIT}", body.quantity);

@@ -40,7 +40,7 @@ async fn every_bad_purchase_has_its_answer() {
         ("truncated", raw(r#"{"quantity": 1"#), 400, "malformed"),
         ("empty", raw(""), 400, "malformed"),
         ("two values", raw(r#"{"quantity": 1}{}"#), 400, "malformed"),
-        ("deep nesting", raw(&"[".repeat(10_000)), 400, "malformed"),
+        ("deep nesting", raw(&"[".repeat(10_000)), 422, "invalid-field"),
         (
             "bad UTF-8",
             call().header("content-type", "application/json").body(b"{\"quantity\": 1, \"\xff\": 1}".to_vec()),
@@ -49,7 +49,12 @@ async fn every_bad_purchase_has_its_answer() {
         ),
         ("over the limit", raw(&" ".repeat(20_000)), 413, "body-too-large"),
         ("no content type", call().body(r#"{"quantity": 1}"#), 415, "unsupported-media-type"),
-        ("a form", call().form(&[("quantity", "1")]), 415, "unsupported-media-type"),
+        (
+            "a form",
+            call().header("content-type", "application/x-www-form-urlencoded").body("quantity=1"),
+            415,
+            "unsupported-media-type",
+        ),
         ("no key", bare().bearer_auth("shopper:anna").json(&one), 400, "malformed"),
         ("an empty key", bare().bearer_auth("shopper:anna").header("Idempotency-Key", "").json(&one), 400, "malformed"),
         (
@@ -96,9 +101,14 @@ async fn every_bad_purchase_has_its_answer() {
         ("a ticket of another form", shop.get("anna", &format!("/v1/tickets/{}", "A".repeat(4000))), 404, "not-found"),
         ("orders of nobody", shop.public(Method::GET, "/v1/orders"), 401, "unauthenticated"),
     ];
+    let mut wrong = Vec::new();
     for (what, call, status, kind) in rows {
-        assert_eq!(problem(call).await, (status, kind.to_owned()), "{what}");
+        let said = problem(call).await;
+        if said != (status, kind.to_owned()) {
+            wrong.push((what, said));
+        }
     }
+    assert_eq!(wrong, []);
     let row = shop.row("lamp").await;
     assert_eq!((row.free, row.state.reserved), (9, 0), "nothing was sold by any of them");
     // The core is as well as before.

@@ -1,5 +1,5 @@
 //! Stories of a whole core over real HTTP, on SQLite and the in-memory event log.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod bad_input;
 mod db_path;
