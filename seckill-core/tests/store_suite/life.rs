@@ -283,7 +283,7 @@ pub async fn walk(place: Arc<dyn Place>, seed: u64, steps: usize) {
                         Claim::Grant { lease, seq }
                     }
                 };
-                let deadline = NOW.plus(Duration::from_secs(600 * (k as u64 % 2 + 1)));
+                let deadline = NOW.plus(Duration::from_secs(60 * (k as u64 % 4 + 1)));
                 let quantity = 1 + (k / BUYERS % 2) as u32;
                 let a = Attempt { buyer: buyer(k % BUYERS), quantity, claim, deadline, ..attempt(k) };
                 let verdict = shop.decide_at(a.clone(), now).await;
