@@ -65,12 +65,7 @@ impl Analysis {
     }
 
     /// Goes on from a checkpoint, at `now` by the clock.
-    pub fn restore(
-        options: &Options,
-        live: Arc<LiveHeat>,
-        kept: Checkpoint,
-        now: Timestamp,
-    ) -> Result<Self, Invalid> {
+    pub fn restore(options: &Options, live: Arc<LiveHeat>, kept: Checkpoint, now: Timestamp) -> Result<Self, Invalid> {
         let engine = Engine::restore(options.rules()?, kept.engine)?;
         for (second, rows) in engine.sealed_rows() {
             live.join(second, rows);
@@ -150,6 +145,14 @@ impl Analysis {
     fn take_batch(&mut self, record: &Record, batch: EventBatch, mut from: u64, now: Timestamp) {
         let partition = record.partition;
         let mut parks = self.crowded() && self.is_ahead(partition, now);
+        if !self.engine.has_begun() {
+            // Only look when it begins here; counting begins once every partition has spoken or is idle.
+            if let Some(event) = batch.events.iter().find(|event| event.offset >= from) {
+                self.marks.observe(partition, event.at, now);
+            }
+            self.seal(now);
+            parks = !self.engine.has_begun();
+        }
         if !parks {
             for event in &batch.events {
                 if event.offset < from {

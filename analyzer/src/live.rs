@@ -132,11 +132,7 @@ pub struct LiveHeat {
 impl Default for LiveHeat {
     fn default() -> Self {
         let empty = Arc::new(HeatSnapshot::default());
-        Self {
-            kept: RwLock::default(),
-            snapshot: ArcSwap::new(Arc::clone(&empty)),
-            changes: watch::Sender::new(empty),
-        }
+        Self { kept: RwLock::default(), snapshot: ArcSwap::new(Arc::clone(&empty)), changes: watch::Sender::new(empty) }
     }
 }
 
@@ -172,7 +168,11 @@ impl LiveHeat {
     }
     fn seconds(&self, from: i64, to: i64) -> Vec<Arc<[HeatRow]>> {
         let kept = self.kept.read();
-        kept.seconds.iter().filter(|(second, _)| (from..to).contains(second)).map(|(_, rows)| Arc::clone(rows)).collect()
+        kept.seconds
+            .iter()
+            .filter(|(second, _)| (from..to).contains(second))
+            .map(|(_, rows)| Arc::clone(rows))
+            .collect()
     }
     /// A page's weighted events in the sealed seconds of the last minute, for pages that no snapshot lists.
     pub fn settled_count(&self, page: &str) -> u64 {

@@ -112,7 +112,10 @@ impl Default for Options {
 fn milli(what: &'static str, floor: f64) -> Result<u32, Invalid> {
     let thousandths = floor * 1000.0;
     if !(0.0..=MAX_FLOOR).contains(&floor) || (thousandths - thousandths.round()).abs() > 1e-6 {
-        return Err(Invalid::new(what, format!("{floor} is not 0 to {MAX_FLOOR} events/s with at most three decimals")));
+        return Err(Invalid::new(
+            what,
+            format!("{floor} is not 0 to {MAX_FLOOR} events/s with at most three decimals"),
+        ));
     }
     Ok(thousandths.round() as u32)
 }

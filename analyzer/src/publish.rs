@@ -52,12 +52,13 @@ fn says_the_same(a: &HeatEntry, b: &HeatEntry) -> bool {
 impl Reporter {
     /// A reporter whose first report is numbered `sequence`; a full snapshot at least `every`.
     pub const fn new(sequence: u64, every: Duration) -> Self {
-        Self { sequence, every, last_snapshot: None, known: BTreeMap::new(), thresholds: Thresholds {
-            hot60: 0,
-            warm60: 0,
-            hot5: 0,
-            warm5: 0,
-        } }
+        Self {
+            sequence,
+            every,
+            last_snapshot: None,
+            known: BTreeMap::new(),
+            thresholds: Thresholds { hot60: 0, warm60: 0, hot5: 0, warm5: 0 },
+        }
     }
 
     /// The number of the next report.
@@ -172,13 +173,7 @@ impl Reporter {
 
     // Pages that readers know and that are neither hot nor warm now: their counts are told until the
     // next snapshot lets them go, because a planner demotes by the counts of pages that have cooled.
-    fn cooled(
-        &mut self,
-        engine: &Engine,
-        last: BTreeMap<PageId, Known>,
-        now: Timestamp,
-        entries: &mut Vec<HeatEntry>,
-    ) {
+    fn cooled(&mut self, engine: &Engine, last: BTreeMap<PageId, Known>, now: Timestamp, entries: &mut Vec<HeatEntry>) {
         for (page, before) in last {
             let (count5, count60) = engine.counts(page.as_str());
             let entry = HeatEntry {

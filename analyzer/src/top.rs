@@ -61,10 +61,16 @@ impl TopOptions {
         let longest = Duration::from_secs(MAX_WINDOW_SECONDS.into());
         let whole = |d: Duration| d.subsec_nanos() == 0 && !d.is_zero() && d <= longest;
         if !whole(self.window) {
-            return Err(Invalid::new("window", format!("{:?} is not 1 to {MAX_WINDOW_SECONDS} whole seconds", self.window)));
+            return Err(Invalid::new(
+                "window",
+                format!("{:?} is not 1 to {MAX_WINDOW_SECONDS} whole seconds", self.window),
+            ));
         }
         if !whole(self.slide) {
-            return Err(Invalid::new("slide", format!("{:?} is not 1 to {MAX_WINDOW_SECONDS} whole seconds", self.slide)));
+            return Err(Invalid::new(
+                "slide",
+                format!("{:?} is not 1 to {MAX_WINDOW_SECONDS} whole seconds", self.slide),
+            ));
         }
         if self.lateness > MAX_LATENESS {
             return Err(Invalid::new("lateness", format!("{:?} is more than {MAX_LATENESS:?}", self.lateness)));

@@ -198,7 +198,11 @@ mod tests {
         assert_eq!(marks.observe(0, Timestamp::from_millis(7_999), s(0)), Arrival::Late);
         assert_eq!(marks.observe(0, Timestamp::from_millis(8_000), s(0)), Arrival::OnTime);
         marks.observe(0, Timestamp::from_millis(10_999), s(0));
-        assert_eq!(marks.observe(0, Timestamp::from_millis(8_000), s(0)), Arrival::OnTime, "pane 8 ends at 9.000 > 8.999");
+        assert_eq!(
+            marks.observe(0, Timestamp::from_millis(8_000), s(0)),
+            Arrival::OnTime,
+            "pane 8 ends at 9.000 > 8.999"
+        );
     }
 
     #[test]

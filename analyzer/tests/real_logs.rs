@@ -1,6 +1,6 @@
 //! The real logs of `../shared/data` against a naive recount of their raw lines: every window, every
 //! page. They are not in the repository; where they are absent these tests say so and pass.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

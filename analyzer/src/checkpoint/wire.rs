@@ -44,7 +44,7 @@ pub(super) fn encode(c: &Checkpoint) -> Vec<u8> {
 }
 
 fn engine(w: &mut Writer, e: &EngineState) {
-    for second in [e.head, e.first, e.frontier] {
+    for second in [e.head, e.low, e.first, e.frontier] {
         w.optional(second);
     }
     w.number(e.empty_run);
@@ -110,8 +110,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Checkpoint, ReadError> {
 }
 
 fn read_engine(r: &mut Reader<'_>) -> Result<EngineState, ReadError> {
-    let mut e = EngineState { head: second(r)?, first: second(r)?, frontier: second(r)?, ..EngineState::default() };
-    e.empty_run = r.number()?;
+    let (head, low, first, frontier) = (second(r)?, second(r)?, second(r)?, second(r)?);
+    let mut e = EngineState { head, low, first, frontier, empty_run: r.number()?, ..EngineState::default() };
     e.counters = Counters {
         counted: r.number()?,
         capped: r.number()?,
@@ -130,9 +130,8 @@ fn read_engine(r: &mut Reader<'_>) -> Result<EngineState, ReadError> {
             }
             Ok(row)
         })?;
-        let seen = r.list(|r| {
-            Ok((r.small()?, r.number()?, Contribution { counted: r.small()?, kinds: r.small()? }))
-        })?;
+        let seen =
+            r.list(|r| Ok((r.small()?, r.number()?, Contribution { counted: r.small()?, kinds: r.small()? })))?;
         Ok(PaneState { second, sealed, rows, seen })
     })?;
     e.visitors = r.list(|r| {

@@ -38,7 +38,9 @@ impl Engine {
                 if self.rules.live && head.is_some_and(|head| second > head - span && second <= head) {
                     live.sub(row.id, weighted);
                 }
-                if self.rules.live && head.is_some_and(|head| second > head - i64::from(BURST_SECONDS) && second <= head) {
+                if self.rules.live
+                    && head.is_some_and(|head| second > head - i64::from(BURST_SECONDS) && second <= head)
+                {
                     burst.sub(row.id, weighted);
                 }
                 if sealed.is_some_and(|sealed| second < sealed) {

@@ -122,6 +122,9 @@ pub struct Engine {
     visitors: FxHashMap<u32, Visitors>,
     // Newest second that provisional standings cover.
     head: Option<i64>,
+    // While nothing is sealed: the first watermark, below which no event will be on time; the ring keeps
+    // room from there, whatever comes first.
+    low: Option<i64>,
     // Oldest second of any event while nothing is sealed.
     first: Option<i64>,
     // The next second to be sealed, once sealing has begun.
@@ -147,6 +150,7 @@ impl Engine {
             settled: Window::default(),
             visitors: FxHashMap::default(),
             head: None,
+            low: None,
             first: None,
             frontier: None,
             empty_run: 0,
@@ -161,7 +165,14 @@ impl Engine {
 
     /// Whether an event of this second would fit into the ring now.
     pub fn fits(&self, second: i64) -> bool {
-        self.frontier.or(self.first).is_none_or(|low| second - (low - self.span()) < self.ring.seconds())
+        let low = || self.low.or(self.first).map(|low| self.first.map_or(low, |first| first.min(low)));
+        self.frontier.or_else(low).is_none_or(|low| second - (low - self.span()) < self.ring.seconds())
+    }
+
+    /// Whether it is known how far back events can still come. Until then a log of several partitions
+    /// must not be counted: what is read first need not be oldest.
+    pub const fn has_begun(&self) -> bool {
+        self.low.is_some() || self.frontier.is_some()
     }
 
     /// Counters since the beginning.
@@ -255,9 +266,10 @@ impl Engine {
     }
 
     fn misplaced(&self, second: i64) -> Option<Pushed> {
-        match (self.frontier, self.first) {
-            (Some(frontier), _) if second < frontier => Some(Pushed::Late),
-            (None, Some(_)) if self.head.is_some_and(|head| head - (second - self.span()) >= self.ring.seconds()) => {
+        match (self.frontier, self.low) {
+            (Some(low), _) | (None, Some(low)) if second < low => Some(Pushed::Late),
+            // One stream, of which nothing is final yet: the ring may be full of newer seconds.
+            (None, None) if self.head.is_some_and(|head| head - (second - self.span()) >= self.ring.seconds()) => {
                 Some(Pushed::Late)
             }
             _ if !self.fits(second) => Some(Pushed::Ahead),
@@ -314,7 +326,8 @@ impl Engine {
         if !self.rules.live {
             return;
         }
-        for (window, span) in [(&mut self.live, i64::from(self.rules.window)), (&mut self.burst, BURST_SECONDS.into())] {
+        for (window, span) in [(&mut self.live, i64::from(self.rules.window)), (&mut self.burst, BURST_SECONDS.into())]
+        {
             for second in (from - span + 1)..=(to - span).min(from) {
                 let Some(pane) = self.ring.get(second) else { continue };
                 for row in pane.rows() {
@@ -326,8 +339,11 @@ impl Engine {
 
     /// Seals every second that ends at or before `watermark`, in order, and hands out what that yields.
     pub fn seal(&mut self, watermark: Timestamp, mut yields: impl FnMut(Sealed)) {
-        let Some(mut second) = self.frontier.or(self.first) else { return };
         let end = watermark.second();
+        if self.first.is_none() && self.frontier.is_none() {
+            self.low = self.low.max(Some(end));
+        }
+        let Some(mut second) = self.frontier.or(self.first) else { return };
         while second < end {
             if let Some(limit) = self.rules.skip_empty_after
                 && self.empty_run >= limit

@@ -85,9 +85,9 @@ impl Engine {
     fn ranked(&mut self, id: u32, head: i64, covered: f64) -> Ranked {
         let burst = i64::from(BURST_SECONDS);
         let rows = |ring: &PaneRing, from: i64, to: i64| -> (u64, u64) {
-            ((from + 1)..=to).filter_map(|second| ring.get(second)?.row(id).copied()).fold((0, 0), |(w, a), row| {
-                (w + u64::from(self.counting.weighted(&row)), a + u64::from(row.events[2]))
-            })
+            ((from + 1)..=to)
+                .filter_map(|second| ring.get(second)?.row(id).copied())
+                .fold((0, 0), |(w, a), row| (w + u64::from(self.counting.weighted(&row)), a + u64::from(row.events[2])))
         };
         let (_, attempts) = rows(&self.ring, head - burst, head);
         let (before, _) = rows(&self.ring, head - 2 * burst, head - burst);

@@ -29,6 +29,8 @@ pub struct PaneState {
 pub struct EngineState {
     /// Newest second reached.
     pub head: Option<i64>,
+    /// The first watermark.
+    pub low: Option<i64>,
     /// Oldest second of an event while nothing is sealed.
     pub first: Option<i64>,
     /// The next second to be sealed.
@@ -73,6 +75,7 @@ impl Engine {
         visitors.sort_unstable_by_key(|(page, _)| *page);
         EngineState {
             head: self.head,
+            low: self.low,
             first: self.first,
             frontier: self.frontier,
             empty_run: self.empty_run,
@@ -109,7 +112,8 @@ impl Engine {
         if state.pages.len() > engine.rules.max_pages {
             return Err(bad("it names more pages than these rules keep"));
         }
-        (engine.head, engine.first, engine.frontier) = (state.head, state.first, state.frontier);
+        (engine.head, engine.low) = (state.head, state.low);
+        (engine.first, engine.frontier) = (state.first, state.frontier);
         (engine.empty_run, engine.counters) = (state.empty_run, state.counters);
         let mut ids = Vec::with_capacity(state.pages.len());
         for page in &state.pages {

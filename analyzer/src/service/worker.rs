@@ -216,6 +216,10 @@ impl Worker {
         if Some(next) != committed {
             running.consumer.seek(&Progress { partition: partition.clone(), next }).await?;
         }
+        // A partition that never had an event and has none waiting need not be waited for.
+        if counted.is_none() && self.log.end_offset(partition).await? <= next {
+            running.analysis.mark_idle(partition.partition);
+        }
         tracing::info!(partition = partition.partition, next, "partition assigned");
         Ok(())
     }
