@@ -64,10 +64,11 @@ impl House {
         place_in(&data, &mut config, &secrets)?;
 
         let log: Arc<dyn EventLog> = match config.event_log.provider {
-            EventLogProvider::Memory => Arc::new(MemoryLog::new()),
+            EventLogProvider::Memory => Arc::new(MemoryLog::with_clock(clock.clone())),
             EventLogProvider::Sqlite => {
                 let dir = folder(&data, "event-log")?;
-                Arc::new(SqliteLog::open(&dir.join("log.sqlite"), eventlog::SqliteLogOptions::default())?)
+                let options = eventlog::SqliteLogOptions::default();
+                Arc::new(SqliteLog::open_with_clock(&dir.join("log.sqlite"), options, clock.clone())?)
             }
         };
         folder(&data, "core")?;

@@ -14,7 +14,7 @@ use anyhow::Context;
 use figment::value::Value;
 
 use crate::cli::{Cli, Command};
-use crate::config::{Config, Layers};
+use crate::config::Layers;
 use crate::telemetry;
 
 /// Exit code when an invariant does not hold.
