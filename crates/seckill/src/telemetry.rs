@@ -1,5 +1,6 @@
 //! Logs and metrics of the process: `tracing` to standard error, Prometheus text at `/metrics`.
 
+use std::io::IsTerminal;
 use std::sync::Arc;
 
 use axum::Router;
@@ -9,8 +10,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
 /// Buckets for everything named `…_seconds`: from a cached answer to a request that hangs.
-const SECONDS: [f64; 14] =
-    [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
+const SECONDS: [f64; 14] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -24,7 +24,8 @@ pub enum LogFormat {
 /// Sends `tracing` to standard error. `SECKILL_LOG` (or `default`) filters, as in `info,collector=debug`.
 pub fn logs(format: LogFormat, default: &str) {
     let filter = EnvFilter::try_from_env("SECKILL_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal();
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     // A second initialisation (tests in one process) keeps the first; that is what is wanted.
     let _ = match format {
         LogFormat::Text => builder.try_init(),

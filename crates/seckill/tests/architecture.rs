@@ -91,7 +91,8 @@ fn services_never_import_each_other() {
             if other == folder {
                 continue;
             }
-            let declared = manifest.lines().any(|l| l.starts_with(&format!("{other}.")) || l.starts_with(&format!("{other} ")));
+            let declared =
+                manifest.lines().any(|l| l.starts_with(&format!("{other}.")) || l.starts_with(&format!("{other} ")));
             assert!(!declared, "{folder}/Cargo.toml depends on {other}");
             for file in sources(&root().join(folder)) {
                 assert!(!names(&code(&file), krate), "{} names {krate}", file.display());

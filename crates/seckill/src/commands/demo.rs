@@ -17,7 +17,7 @@ use crate::cli::DemoArgs;
 use crate::config::Config;
 use crate::demo::report::DemoReport;
 use crate::demo::watch::{Display, Watch};
-use crate::demo::{Product, Traffic, TrafficOptions, access_log, judge, journal};
+use crate::demo::{Product, Traffic, TrafficOptions, access_log, journal, judge};
 use crate::shutdown;
 use crate::wire::House;
 
@@ -111,10 +111,9 @@ pub async fn run(mut config: Config, given_dir: bool, args: DemoArgs) -> anyhow:
     let all_journals = journal::all(&journals)?;
     let options = audit::stock::Options::at_rest(now.millis()).at_speed(args.speed);
     let stock = crate::wire::stock_file(&data);
-    let audit = tokio::task::spawn_blocking(move || {
-        audit::stock::audit(&stock, &all_journals, &options, Some(&sampler))
-    })
-    .await??;
+    let audit =
+        tokio::task::spawn_blocking(move || audit::stock::audit(&stock, &all_journals, &options, Some(&sampler)))
+            .await??;
     let heat = judge::heat(&house.log, &log_path, &analyzer_rules).await?;
     let accounting = house.collector.accounting();
     let report = DemoReport {

@@ -119,7 +119,8 @@ impl Client {
 
     /// Makes a call and logs it.
     pub async fn call(&self, visitor: &Visitor, call: Call<'_>, request_id: String) -> Answer {
-        let url = if call.path.starts_with("http") { call.path.to_owned() } else { format!("{}{}", self.base, call.path) };
+        let url =
+            if call.path.starts_with("http") { call.path.to_owned() } else { format!("{}{}", self.base, call.path) };
         let mut request = match call.method {
             "POST" => self.http.post(url),
             _ => self.http.get(url),
@@ -216,7 +217,8 @@ async fn read(response: reqwest::Response) -> (Reading, u64) {
     let location = header(LOCATION);
     let retry_after = header(RETRY_AFTER).and_then(|s| s.parse().ok()).map(Duration::from_secs);
     let Ok(body) = response.bytes().await else { return (Reading::none(), 0) };
-    let json: Value = if body.len() <= MAX_ANSWER { serde_json::from_slice(&body).unwrap_or_default() } else { Value::Null };
+    let json: Value =
+        if body.len() <= MAX_ANSWER { serde_json::from_slice(&body).unwrap_or_default() } else { Value::Null };
     let problem = text_in(&json, "type").filter(|_| status >= 400);
     let problem = problem.map(|t| t.rsplit('/').next().unwrap_or_default().to_owned());
     let order = order_in(&json);

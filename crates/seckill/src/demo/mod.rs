@@ -230,7 +230,8 @@ impl Traffic {
             let street = street.clone();
             sessions.spawn(async move { street.resume(open).await });
         }
-        let arrivals = Arrivals { options, clock, schedule, started, street: street.clone(), sessions: sessions.clone() };
+        let arrivals =
+            Arrivals { options, clock, schedule, started, street: street.clone(), sessions: sessions.clone() };
         tokio::join!(arrivals.run(&closing), play(background, &log, &arrivals, &closing));
 
         sessions.close();
@@ -277,6 +278,7 @@ impl Arrivals {
         let mut random = ChaCha8Rng::seed_from_u64(self.options.seed);
         let mut number = 0u64;
         let mut before = self.started;
+        self.open_the_door(&products, &room);
         while tick(closing).await {
             let now = self.clock.now();
             let passed = now.since(before).as_secs_f64() * self.options.intensity;
@@ -287,6 +289,16 @@ impl Arrivals {
                     self.admit(number, index, &products[index], demand, &room);
                 }
             }
+        }
+    }
+
+    /// Somebody is at the door when the sale opens, and knows what to buy: the loop is seen closed at once.
+    fn open_the_door(&self, products: &[Arc<Product>], room: &Arc<Semaphore>) {
+        let keen = Demand { views: 0.0, buy: 1.0, fans: 0.0 };
+        if let Some((index, product)) = products.iter().enumerate().find(|(_, p)| p.role() == Role::Steady)
+            && self.options.intensity > 0.0
+        {
+            self.admit(0, index, product, keen, room);
         }
     }
 

@@ -75,8 +75,20 @@ impl fmt::Display for DemoReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let s = &self.shoppers;
         let all = s.all_answers();
-        writeln!(f, "demo of {:.0} s (event time, speed {}), seed {}", self.lasted.as_secs_f64(), self.speed, self.seed)?;
-        writeln!(f, "  log        {} lines written, {} read: {}", self.lines_written, self.lines_read, list(&self.line_fates))?;
+        writeln!(
+            f,
+            "demo of {:.0} s (event time, speed {}), seed {}",
+            self.lasted.as_secs_f64(),
+            self.speed,
+            self.seed
+        )?;
+        writeln!(
+            f,
+            "  log        {} lines written, {} read: {}",
+            self.lines_written,
+            self.lines_read,
+            list(&self.line_fates)
+        )?;
         writeln!(
             f,
             "  hot sets   {} final windows recounted from the raw lines, {} differ, {} missing",

@@ -185,7 +185,8 @@ impl Street {
         if wish.cart {
             self.look(&wish, "POST", format!("/cart/add/{}", wish.product.sku)).await;
         }
-        let attempt = self.attempt(&wish.visitor, &wish.buyer, &wish.key, &wish.product.sku, wish.quantity, wish.prefer_wait);
+        let attempt =
+            self.attempt(&wish.visitor, &wish.buyer, &wish.key, &wish.product.sku, wish.quantity, wish.prefer_wait);
         let end = self.purchase(&attempt).await;
         if wish.asks_again && matches!(end.told, Told::Accepted | Told::Limit) {
             self.ask_again(&attempt, &end).await;

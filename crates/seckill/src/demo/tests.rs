@@ -1,5 +1,5 @@
 //! The traffic against a small core made up here: what it promises in log and journal is held to it.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 use std::collections::HashMap;
 use std::sync::Mutex;
 
@@ -41,7 +41,8 @@ async fn purchase(State(core): Core, Path((_sale, sku)): Path<(String, String)>,
     };
     if sku.starts_with('q') {
         let location = format!("/v1/tickets/{key}");
-        return (StatusCode::ACCEPTED, [("location", location)], Json(json!({"ticket": key, "state": "pending"}))).into_response();
+        return (StatusCode::ACCEPTED, [("location", location)], Json(json!({"ticket": key, "state": "pending"})))
+            .into_response();
     }
     (StatusCode::CREATED, Json(json!({"order": order, "tier": "db", "state": "accepted"}))).into_response()
 }
@@ -144,5 +145,8 @@ fn the_example_sale_has_a_part_for_each_role() {
     let roles: Vec<Role> = sale.products.iter().map(|p| Product::from(p).role()).collect();
     let of = |role| roles.iter().filter(|r| **r == role).count();
     assert_eq!((of(Role::Scarce), of(Role::Plenty), of(Role::Steady)), (4, 3, 5));
-    assert!(sale.products.iter().flat_map(|p| &p.pages).all(|p| p.as_str().parse::<u32>().is_err()), "no page of the trace");
+    assert!(
+        sale.products.iter().flat_map(|p| &p.pages).all(|p| p.as_str().parse::<u32>().is_err()),
+        "no page of the trace"
+    );
 }

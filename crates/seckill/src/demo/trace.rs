@@ -38,7 +38,7 @@ impl Trace {
     }
 
     /// Requests in one round.
-    pub fn len(&self) -> usize {
+    pub fn requests(&self) -> usize {
         self.pages.len()
     }
 }
@@ -50,8 +50,8 @@ mod tests {
     #[test]
     fn the_trace_is_whole_and_starts_again() {
         let mut trace = Trace::embedded().expect("the binary carries it");
-        assert_eq!(trace.len(), 76_118);
-        let first: Vec<u32> = (0..trace.len()).map(|_| trace.next_page()).collect();
+        assert_eq!(trace.requests(), 76_118);
+        let first: Vec<u32> = (0..trace.requests()).map(|_| trace.next_page()).collect();
         let distinct: std::collections::HashSet<u32> = first.iter().copied().collect();
         assert_eq!(distinct.len(), 20_484);
         assert_eq!(trace.next_page(), first[0]);

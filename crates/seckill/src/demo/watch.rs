@@ -245,8 +245,10 @@ impl Figures {
         let heat = self.analyzer.snapshot();
         let stats = self.traffic.stats();
         let hot = heat.top.iter().filter(|p| p.temperature == types::Temperature::Hot).count();
-        let orders: Vec<_> =
-            types::Tier::ALL.iter().map(|t| format!("{t} {}", stats.orders_by_tier.get(t.as_str()).unwrap_or(&0))).collect();
+        let orders: Vec<_> = types::Tier::ALL
+            .iter()
+            .map(|t| format!("{t} {}", stats.orders_by_tier.get(t.as_str()).unwrap_or(&0)))
+            .collect();
         let crowds = self.traffic.crowded();
         let crowd = if crowds.is_empty() { String::new() } else { format!(" | crowd {}", crowds.join(" ")) };
         let audited = match verdict {
