@@ -17,7 +17,7 @@ const SECONDS: usize = 120;
 const SEED: u64 = 7;
 
 fn main() {
-    println!("pages     events/s (live)  events/s (top)  standing p50/max us  list p50/max us  rebuilds");
+    println!("pages     events/s (live)  events/s (top)  lines p50/max us  list p50/max us  rebuilds");
     for pages in [10_000u32, 100_000, 1_000_000] {
         let mut random = ChaCha8Rng::seed_from_u64(SEED);
         let names: Vec<String> = (0..pages).map(|n| n.to_string()).collect();
@@ -50,7 +50,7 @@ fn main() {
                 counting += start.elapsed().as_secs_f64();
                 if live {
                     let start = Instant::now();
-                    engine.rank(at, 0);
+                    engine.lines(at);
                     let lines = start.elapsed().as_micros();
                     let start = Instant::now();
                     engine.rank(at, 10_000);

@@ -187,7 +187,8 @@ mod tests {
     #[test]
     fn what_cannot_work_is_refused_by_name() {
         assert_eq!(Options::default().check(), Ok(()));
-        let cases: [(&str, fn(&mut Options)); 9] = [
+        type Spoil = fn(&mut Options);
+        let cases: [(&str, Spoil); 9] = [
             ("open", |o| (o.open, o.listen) = (true, SocketAddr::from(([0, 0, 0, 0], 1)))),
             ("hot_floor", |o| o.hot_floor = 0.0001),
             ("hot_floor", |o| o.hot_floor = f64::NAN),

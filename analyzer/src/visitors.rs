@@ -57,10 +57,13 @@ pub const fn slot_of(second: i64) -> i64 {
     second.div_euclid(SLOT_SECONDS)
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Sketched {
     slots: [Option<(i64, Sketch)>; SLOTS],
-    estimate: Option<(i64, u64)>,
+    // All slots from this one on together. Kept as visitors come, so that it is merged from its parts
+    // only when a slot leaves, and not at each tick.
+    union: Option<(i64, Sketch)>,
+    estimate: Option<u64>,
 }
 
 /// One page's visitors.
@@ -118,7 +121,7 @@ impl Visitors {
             self.few.push((slot, visitor));
             return;
         }
-        let mut many = Box::new(Sketched { slots: Default::default(), estimate: None });
+        let mut many = Box::<Sketched>::default();
         for (slot, visitor) in self.few.drain(..) {
             many.visit(slot, visitor);
         }
@@ -163,26 +166,27 @@ impl Sketched {
                 *place = Some((slot, fresh));
             }
         }
+        if let Some((oldest, union)) = &mut self.union
+            && slot >= *oldest
+        {
+            union.insert(&visitor);
+        }
         self.estimate = None;
     }
 
     fn count(&mut self, oldest: i64) -> u64 {
-        if let Some((at, estimate)) = self.estimate
-            && at == oldest
-        {
-            return estimate;
-        }
-        let mut union: Option<Sketch> = None;
-        for (slot, part) in self.slots.iter().flatten() {
-            if *slot >= oldest {
+        if self.union.as_ref().is_none_or(|(from, _)| *from != oldest) {
+            let mut union = sketch();
+            for (_, part) in self.slots.iter().flatten().filter(|(slot, _)| *slot >= oldest) {
                 // Both have the same precision, the only thing a merge can refuse.
-                let merged = union.get_or_insert_with(sketch).merge(part);
+                let merged = union.merge(part);
                 debug_assert!(merged.is_ok());
             }
+            self.union = Some((oldest, union));
+            self.estimate = None;
         }
-        let estimate = union.map_or(0, |mut union| union.count().round() as u64);
-        self.estimate = Some((oldest, estimate));
-        estimate
+        let union = &mut self.union;
+        *self.estimate.get_or_insert_with(|| union.as_mut().map_or(0, |(_, union)| union.count().round() as u64))
     }
 }
 

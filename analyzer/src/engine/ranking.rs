@@ -53,11 +53,15 @@ impl Ranking {
 }
 
 impl Engine {
+    /// The lines of the window and of the short window at event time `now`, without any page.
+    pub fn lines(&mut self, now: Timestamp) -> (Standing, Standing) {
+        self.advance(now);
+        (self.live.standing(self.floors), self.burst.standing(self.burst_floors))
+    }
+
     /// The provisional standing at event time `now`, with at most `most` pages (half of them by each window).
     pub fn rank(&mut self, now: Timestamp, most: u64) -> Ranking {
-        self.advance(now);
-        let standing = self.live.standing(self.floors);
-        let burst = self.burst.standing(self.burst_floors);
+        let (standing, burst) = self.lines(now);
         let (mut ids, mut cut) = (Vec::new(), 0);
         for (window, lines) in [(&mut self.live, standing), (&mut self.burst, burst)] {
             if lines.active == 0 {

@@ -23,6 +23,7 @@ pub struct Secret(Vec<u8>);
 
 impl Secret {
     /// Wraps bytes.
+    #[cfg(test)]
     pub const fn new(bytes: Vec<u8>) -> Self {
         Self(bytes)
     }

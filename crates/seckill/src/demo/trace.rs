@@ -38,6 +38,7 @@ impl Trace {
     }
 
     /// Requests in one round.
+    #[cfg(test)]
     pub fn requests(&self) -> usize {
         self.pages.len()
     }
