@@ -13,6 +13,9 @@ use crate::secrets::SecretFiles;
 
 /// Prefix of environment variables; `__` separates levels: `SECKILL_CORE__PUBLIC=0.0.0.0:8080`.
 pub const ENV_PREFIX: &str = "SECKILL_";
+/// Variables of the command line itself: `SECKILL_CONFIG` names the file, `SECKILL_TOKEN` a token, `SECKILL_LOG`
+/// filters the log.
+const NOT_SETTINGS: [&str; 3] = ["config", "token", "log"];
 /// Keys whose values are never shown.
 const HIDDEN: [&str; 2] = ["visitor_key", "secret"];
 
@@ -100,7 +103,7 @@ impl Layers {
             }
             figment = figment.merge(Toml::file_exact(path));
         }
-        figment = figment.merge(Env::prefixed(ENV_PREFIX).split("__").ignore(&["log"]));
+        figment = figment.merge(Env::prefixed(ENV_PREFIX).split("__").ignore(&NOT_SETTINGS));
         for (path, value) in flags {
             figment = figment.merge(Serialized::global(path, value).profile("default"));
         }
@@ -133,6 +136,8 @@ impl Layers {
                         Some(figment::Source::File(file)) => file.display().to_string(),
                         _ if m.name.contains("environment") => format!("environment {}", env_name(&path)),
                         _ if m.name.contains("::") && m.name.contains("Config") => "default".to_owned(),
+                        // Flags are the only other layer; figment calls it by the type of its values.
+                        _ if m.name.contains("figment::value") => "command line".to_owned(),
                         _ => m.name.to_string(),
                     },
                 );
@@ -204,6 +209,8 @@ mod tests {
         Jail::expect_with(|jail| {
             jail.create_file("s.toml", "data_dir = \"/srv/a\"\n[collector]\nfrom_start = true\n")?;
             jail.set_env("SECKILL_COLLECTOR__PARTITIONS", "4");
+            jail.set_env("SECKILL_CONFIG", "s.toml");
+            jail.set_env("SECKILL_LOG", "info");
             let flag = [("data_dir", Value::from("/srv/b"))];
             let layers = Layers::stack(Some(Path::new("s.toml")), &flag).expect("they stack");
             let config = layers.config().expect("a good configuration");
@@ -215,6 +222,7 @@ mod tests {
             assert!(of("collector.from_start").ends_with("s.toml"), "{}", of("collector.from_start"));
             assert_eq!(of("collector.partitions"), "environment SECKILL_COLLECTOR__PARTITIONS");
             assert_eq!(of("mode"), "default");
+            assert_eq!(of("data_dir"), "command line");
             Ok(())
         });
     }

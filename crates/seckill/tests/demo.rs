@@ -106,6 +106,17 @@ fn every_line_of_a_real_log_is_accounted_for() {
 }
 
 #[test]
+fn the_small_example_log_shows_every_kind_of_line() {
+    let log = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/access.log");
+    let data = tempfile::tempdir().unwrap();
+    let output = seckill(data.path()).arg("top").arg(&log).output().unwrap();
+    let said = text(&output);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("window ending 2026-11-10T23:01:00Z: 5 active pages, k 1, threshold 91, 1 hot"), "{said}");
+    assert!(said.contains("lines 157 = events 131 + filtered 21 + undecodable 5"), "{said}");
+}
+
+#[test]
 fn top_equals_a_recount_of_the_raw_lines() {
     let log = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/shop_access.log");
     if !log.is_file() {
