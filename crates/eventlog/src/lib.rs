@@ -274,7 +274,8 @@ pub trait EventLog: Send + Sync + 'static {
 /// One member of a consumer group. Dropping it leaves the group.
 #[async_trait]
 pub trait Consumer: Send {
-    /// Waits up to `wait` for up to `max` records, or for a change of assignment.
+    /// Waits up to `wait` for up to `max` records, or for a change of assignment. Dropping the future before it
+    /// is ready loses no record and no change.
     async fn poll(&mut self, max: usize, wait: Duration) -> Result<Polled, EventLogError>;
     /// Says that everything before `next` has had its effect. Committing what is not assigned any more fails.
     async fn commit(&mut self, progress: &[Progress]) -> Result<(), EventLogError>;

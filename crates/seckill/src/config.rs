@@ -29,6 +29,13 @@ pub enum Mode {
     Production,
 }
 
+impl Mode {
+    /// Whether secrets that no file holds may be made.
+    pub const fn makes_secrets(self) -> bool {
+        matches!(self, Self::Demo)
+    }
+}
+
 /// Which provider carries the event log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

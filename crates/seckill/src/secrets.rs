@@ -10,8 +10,6 @@ use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
-use crate::config::Mode;
-
 /// Bytes of a made secret: 256 bits.
 const BYTES: usize = 32;
 /// Shortest secret that is taken from a file, in bytes.
@@ -75,11 +73,11 @@ pub struct Secrets {
 }
 
 impl Secrets {
-    /// Reads the configured files; makes what is not configured, unless in production.
-    pub fn load(files: &SecretFiles, data_dir: &Path, mode: Mode) -> anyhow::Result<Self> {
+    /// Reads the configured files; makes what is not configured if that is allowed (never in production).
+    pub fn load(files: &SecretFiles, data_dir: &Path, may_make: bool) -> anyhow::Result<Self> {
         let one = |name: &str, file: &Option<PathBuf>| match file {
             Some(path) => read(path).with_context(|| format!("secrets.{name}_file")),
-            None if mode == Mode::Production => {
+            None if !may_make => {
                 bail!("secrets.{name}_file is not set; in production each secret comes from a file of its own")
             }
             None => made_once(&data_dir.join("secrets").join(name)),
@@ -131,12 +129,12 @@ mod tests {
     #[test]
     fn a_demo_makes_its_secrets_once_and_production_never() {
         let dir = tempfile::tempdir().expect("a place");
-        let first = Secrets::load(&SecretFiles::default(), dir.path(), Mode::Demo).expect("made");
-        let again = Secrets::load(&SecretFiles::default(), dir.path(), Mode::Demo).expect("read");
+        let first = Secrets::load(&SecretFiles::default(), dir.path(), true).expect("made");
+        let again = Secrets::load(&SecretFiles::default(), dir.path(), true).expect("read");
         assert_eq!(first.ticket.bytes(), again.ticket.bytes());
         assert_ne!(first.ticket.bytes(), first.issuer.bytes());
         assert_eq!(format!("{:?}", first.ticket), "Secret(…)");
-        let refused = Secrets::load(&SecretFiles::default(), dir.path(), Mode::Production).expect_err("refused");
+        let refused = Secrets::load(&SecretFiles::default(), dir.path(), false).expect_err("refused");
         assert!(refused.to_string().contains("secrets.issuer_file"), "{refused}");
     }
 
@@ -146,7 +144,7 @@ mod tests {
         let path = dir.path().join("short");
         fs::write(&path, "abc").expect("written");
         let files = SecretFiles { issuer_file: Some(path), ..SecretFiles::default() };
-        let refused = Secrets::load(&files, dir.path(), Mode::Demo).expect_err("refused");
+        let refused = Secrets::load(&files, dir.path(), true).expect_err("refused");
         assert!(format!("{refused:#}").contains("at least 16"), "{refused:#}");
     }
 }

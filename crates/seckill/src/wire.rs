@@ -12,7 +12,6 @@ use axum::Router;
 use collector::Collector;
 use control_plane::{ControlPlane, CoreToken};
 use eventlog::{EventLog, MemoryLog, SqliteLog};
-use metrics_exporter_prometheus::PrometheusHandle;
 use seckill_core::stock::db::sqlite::{SqliteStore, SqliteStoreOptions};
 use seckill_core::{InProcessLeases, SeckillCore, TicketSecret};
 use tokio::task::JoinSet;
@@ -54,7 +53,7 @@ impl House {
     pub async fn open(mut config: Config, clock: Arc<dyn Clock>, any_port: bool) -> anyhow::Result<Self> {
         let data = config.data_dir.clone();
         fs::create_dir_all(&data).with_context(|| format!("cannot create the data directory {}", data.display()))?;
-        let secrets = Secrets::load(&config.secrets, &data, config.mode)?;
+        let secrets = Secrets::load(&config.secrets, &data, config.mode.makes_secrets())?;
         let metrics = telemetry::metrics()?;
         let issuer = Arc::new(DemoIssuer::new(&secrets.issuer, secrets.control.clone(), clock.clone()));
         let authenticator: Arc<dyn Authenticator> = issuer.clone();
@@ -83,7 +82,7 @@ impl House {
             clock.clone(),
             authenticator.clone(),
             TicketSecret::new(secrets.ticket.bytes())?,
-            telemetry_router(&metrics),
+            telemetry::router(metrics.clone()),
         )
         .await
         .context("seckill-core")?;
@@ -95,20 +94,16 @@ impl House {
             clock.clone(),
             authenticator.clone(),
             CoreToken::new(secrets.control.text()?)?,
-            telemetry_router(&metrics),
+            Router::new(),
         )
         .await
         .context("control-plane")?;
         let overview = Overview::new();
-        let analyzer = Analyzer::new(
-            config.analyzer.clone(),
-            log.clone(),
-            clock.clone(),
-            authenticator,
-            telemetry_router(&metrics).merge(overview.router()),
-        )
-        .await
-        .context("analyzer")?;
+        // The page asks nobody who he is, so it is only there where nobody else can reach it.
+        let live_page = if config.analyzer.listen.ip().is_loopback() { overview.router() } else { Router::new() };
+        let analyzer = Analyzer::new(config.analyzer.clone(), log.clone(), clock.clone(), authenticator, live_page)
+            .await
+            .context("analyzer")?;
         let collector =
             Collector::new(config.collector.clone(), log.clone(), clock.clone()).await.context("collector")?;
 
@@ -134,6 +129,11 @@ impl House {
             core: house.core.clone(),
             clock,
         };
+        let fold = telemetry::upkeep(metrics, stop.clone());
+        house.spawn("telemetry", async move {
+            fold.await;
+            Ok::<_, std::convert::Infallible>(())
+        });
         house.spawn("overview", async move {
             overview.follow(sources, stop).await;
             Ok::<_, std::convert::Infallible>(())
@@ -177,10 +177,6 @@ impl House {
             Ok(joined) => joined.and(first),
         }
     }
-}
-
-fn telemetry_router(metrics: &PrometheusHandle) -> Router {
-    telemetry::router(metrics.clone())
 }
 
 fn folder(data: &Path, name: &str) -> anyhow::Result<PathBuf> {

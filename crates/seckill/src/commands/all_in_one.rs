@@ -61,12 +61,16 @@ pub fn token(house: &House, subject: &str, roles: &[Role]) -> anyhow::Result<Str
 
 /// Where to reach what.
 pub fn addresses(house: &House) -> Vec<String> {
-    vec![
+    let analytics = house.analyzer.address();
+    let mut lines = vec![
         format!("shoppers        http://{}/v1/sales", house.core.public()),
         format!("administration  http://{}/v1/sales", house.core.admin()),
-        format!("analytics       http://{}/v1/top", house.analyzer.address()),
-        format!("live page       http://{}/", house.analyzer.address()),
+        format!("analytics       http://{analytics}/v1/top"),
         format!("operations      http://{}/v1/plan", house.control_plane.address()),
         format!("metrics         http://{}/metrics", house.core.private()),
-    ]
+    ];
+    if analytics.ip().is_loopback() {
+        lines.push(format!("live page       http://{analytics}/"));
+    }
+    lines
 }

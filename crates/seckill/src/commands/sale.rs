@@ -57,7 +57,7 @@ async fn call(
     let token = match &at.token {
         Some(token) => token.clone(),
         None => {
-            let secrets = Secrets::load(&config.secrets, &config.data_dir, config.mode)?;
+            let secrets = Secrets::load(&config.secrets, &config.data_dir, config.mode.makes_secrets())?;
             let issuer = DemoIssuer::new(&secrets.issuer, secrets.control, Arc::new(SystemClock::new()));
             issuer.issue(&BuyerId::new("command-line")?, &[Role::Merchandiser], TOKEN_LIFE)?
         }

@@ -13,7 +13,7 @@ use crate::secrets::Secrets;
 
 /// Prints the token alone, so that `$(seckill token …)` works.
 pub fn run(config: &Config, args: &TokenArgs) -> anyhow::Result<ExitCode> {
-    let secrets = Secrets::load(&config.secrets, &config.data_dir, config.mode)?;
+    let secrets = Secrets::load(&config.secrets, &config.data_dir, config.mode.makes_secrets())?;
     let issuer = DemoIssuer::new(&secrets.issuer, secrets.control, Arc::new(SystemClock::new()));
     let (subject, roles) = match &args.buyer {
         Some(buyer) => (BuyerId::new(buyer)?, vec![Role::Shopper]),
