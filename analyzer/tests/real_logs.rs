@@ -11,7 +11,6 @@ use types::{EventKind, Timestamp, VisitorHash};
 
 fn data(name: &str) -> Option<PathBuf> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data").join(name);
-    let path = if path.exists() { path } else { PathBuf::from("/work/shared/data").join(name) };
     if !path.exists() {
         eprintln!("SKIPPED: {name} is not here");
         return None;

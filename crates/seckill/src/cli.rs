@@ -106,7 +106,8 @@ pub struct TopArgs {
     /// One JSON line per final window instead of a table of the last one.
     #[arg(long)]
     pub json: bool,
-    /// Events that come later than this behind the newest are dropped and counted.
+    /// How far out of order lines may stand: later ones are dropped and counted, and a window is final (and
+    /// printed) this much after its end.
     #[arg(long, default_value = "10m", value_parser = whole_seconds)]
     pub lateness: std::time::Duration,
 }
