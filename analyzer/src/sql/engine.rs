@@ -36,7 +36,7 @@ use crate::tables::LiveTables;
 
 /// Stack of a query's thread: planning recurses, and DataFusion's frames are large. Only what is touched
 /// is ever committed.
-const STACK: usize = 64 * 1024 * 1024;
+pub(super) const STACK: usize = 64 * 1024 * 1024;
 
 /// Functions that make much out of little, outside of what the memory limit sees.
 const WITHHELD: [&str; 12] = [
