@@ -123,12 +123,15 @@ impl Analysis {
 
     /// Takes records, in the order of their partitions, at `now` by the clock.
     pub fn take(&mut self, records: &[Record], now: Timestamp) {
+        // All of them have spoken before the first is counted: none may be passed over as idle by another.
+        for record in records.iter().filter(|r| !self.parked.contains_key(&r.partition)) {
+            self.marks.heard(record.partition, now);
+        }
         for record in records {
             if self.parked.contains_key(&record.partition) {
                 // It will be read again.
                 continue;
             }
-            self.marks.heard(record.partition, now);
             match self.source.open(record) {
                 Opened::Repeated => self.repeated += 1,
                 Opened::Malformed(error) => {
@@ -224,6 +227,16 @@ impl Analysis {
     pub fn silent(&self, now: Timestamp) -> Vec<(u32, u64)> {
         let silent = self.marks.silent(now).into_iter().filter(|p| !self.parked.contains_key(p));
         silent.map(|p| (p, self.source.next(p).unwrap_or(0))).collect()
+    }
+
+    /// Partitions that are called idle, each with the offset up to which it has been read.
+    pub fn idle(&self) -> Vec<(u32, u64)> {
+        self.marks.idle().into_iter().map(|p| (p, self.source.next(p).unwrap_or(0))).collect()
+    }
+
+    /// Something waits to be read from this partition after all.
+    pub fn wake(&mut self, partition: u32, now: Timestamp) {
+        self.marks.heard(partition, now);
     }
 
     /// Nothing waits to be read from this partition.

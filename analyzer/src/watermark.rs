@@ -114,6 +114,11 @@ impl Watermarks {
             .collect()
     }
 
+    /// Partitions that are called idle.
+    pub fn idle(&self) -> Vec<u32> {
+        self.partitions.iter().filter(|(_, track)| track.idle).map(|(partition, _)| *partition).collect()
+    }
+
     /// Nothing waits to be read from this silent partition.
     pub fn mark_idle(&mut self, partition: u32) {
         if let Some(track) = self.partitions.get_mut(&partition) {

@@ -256,3 +256,61 @@ fn the_partition_that_is_read_first_need_not_begin_first() {
     // And here the present in event time was beyond what was counted when the oldest came.
     run(13_345_292_794_850_821_977, 0.01);
 }
+
+/// One record of a partition: a view of its own page in every second from `from` to `to`.
+fn views(partition: u32, offset: u64, from: i64, to: i64) -> Record {
+    let event = |second: i64| AccessEvent {
+        page: PageId::new(format!("p{partition}")).unwrap(),
+        kind: EventKind::View,
+        visitor: VisitorHash(second as u64),
+        status: 200,
+        at: Timestamp::from_seconds(second),
+        offset: second as u64,
+    };
+    let batch = EventBatch { source: "log-1".to_owned(), events: (from..to).map(event).collect() };
+    Record {
+        topic: Topic::new("product-events").unwrap(),
+        partition,
+        offset,
+        key: None,
+        value: Some(codec::encode(&batch).unwrap().into()),
+        headers: Vec::new(),
+        at: Timestamp::default(),
+    }
+}
+
+/// What is hot in the windows that are final when `records` have been taken, after a pause in which every
+/// partition became idle; `woken` are seen to have records waiting before the others' are taken.
+fn after_a_pause(polls: &[&[Record]], woken: &[u32]) -> BTreeMap<i64, Vec<HotPage>> {
+    let live = Arc::new(LiveHeat::default());
+    let options = Options { hot_floor: 0.0, warm_floor: 0.0, ..Options::default() };
+    let mut analysis = Analysis::new(&options, live, 1).unwrap();
+    let now = Timestamp::from_seconds(5_000);
+    (0..2).for_each(|partition| analysis.assign(partition, 0, now));
+    // Counting has begun: both have spoken, one after the other.
+    analysis.mark_idle(1);
+    analysis.take(&[views(0, 0, 990, 991)], now);
+    analysis.take(&[views(1, 0, 990, 991)], now);
+    (0..2).for_each(|partition| analysis.mark_idle(partition));
+    for partition in woken {
+        analysis.wake(*partition, now);
+    }
+    for records in polls {
+        analysis.take(records, now);
+    }
+    let finals = analysis.outbox().iter().filter(|r| r.is_final);
+    finals.map(|r| (r.window_end.second(), r.hot.clone())).collect()
+}
+
+#[test]
+fn after_a_pause_no_partition_is_passed_over_for_being_read_second() {
+    let (one, other) = (views(0, 1, 1_000, 1_030), views(1, 1, 1_000, 1_030));
+    let right = after_a_pause(&[&[one.clone(), other.clone()]], &[]);
+    assert!(right.len() > 20, "windows became final: {}", right.len());
+    for (end, hot) in &right {
+        let counts: Vec<u64> = hot.iter().map(|p| p.count).collect();
+        assert_eq!(counts, [1 + (end - 1_000).max(0) as u64; 2], "window that ends at {end}");
+    }
+    let second_poll = after_a_pause(&[&[one], &[other]], &[1]);
+    assert_eq!(second_poll, right, "in a poll of its own, once it is known to wait there");
+}

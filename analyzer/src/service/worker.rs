@@ -185,6 +185,7 @@ impl Worker {
             Polled::Records(records) => {
                 running.heard_at = self.clock.now();
                 let mine: Vec<_> = records.into_iter().filter(|record| record.topic == self.events).collect();
+                self.wake(running).await;
                 running.analysis.take(&mine, running.heard_at);
             }
             Polled::Assigned(partitions) => {
@@ -222,6 +223,21 @@ impl Worker {
         }
         tracing::info!(partition = partition.partition, next, "partition assigned");
         Ok(())
+    }
+
+    /// After a pause every partition may have records waiting, and a poll brings those of one before those of
+    /// another: whoever is still called idle then would find windows closed before its own events.
+    async fn wake(&self, running: &mut Running) {
+        for (partition, next) in running.analysis.idle() {
+            match self.log.end_offset(&self.partition(partition)).await {
+                Ok(end) if end > next => running.analysis.wake(partition, running.heard_at),
+                Ok(_) => {}
+                Err(error) => {
+                    metrics::failed("end");
+                    tracing::warn!(partition, %error, "cannot ask where the partition ends");
+                }
+            }
+        }
     }
 
     async fn tick(&self, running: &mut Running) -> Result<(), AnalyzerError> {
