@@ -66,7 +66,8 @@ impl<'de> Deserialize<'de> for Window {
 /// `2026-11-11T00:01:00Z`.
 pub(crate) fn second_text(second: i64) -> String {
     let (day, of_day) = (second.div_euclid(86_400), second.rem_euclid(86_400));
-    let mut year = 1970 + day.div_euclid(366);
+    // Never later than the year sought: years before 1970 are at least 365 days long, those after at most 366.
+    let mut year = 1970 + day.div_euclid(if day < 0 { 365 } else { 366 });
     while days(year + 1, 1, 1) <= day {
         year += 1;
     }
@@ -190,6 +191,11 @@ mod tests {
         invented.push(window(99, 1));
         assert!(!compare(right(), &invented).holds());
         assert!(!compare(right(), &[]).holds(), "nothing compared proves nothing");
+    }
+
+    #[test]
+    fn the_last_second_of_a_year_before_the_epoch_is_in_that_year() {
+        assert_eq!(second_text(-662_688_001), "1948-12-31T23:59:59Z");
     }
 
     proptest! {
