@@ -1,15 +1,13 @@
 //! `seckill audit`: the auditor on a data directory, with the shoppers' journals if there are any.
 
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context;
 use types::{Clock, SystemClock};
 
 use super::{VIOLATED, say};
 use crate::cli::AuditArgs;
 use crate::config::Config;
+use crate::demo::journal;
 use crate::wire;
 
 /// Prints the report; 1 if an invariant does not hold.
@@ -18,25 +16,11 @@ pub fn run(config: &Config, args: &AuditArgs) -> anyhow::Result<ExitCode> {
     anyhow::ensure!(stock.is_file(), "there is no stock store at {}; name its directory with --data", stock.display());
     let now = SystemClock::new().now().millis();
     let options = if args.at_rest { audit::stock::Options::at_rest(now) } else { audit::stock::Options::running(now) };
-    let report = audit::stock::audit(&stock, &journals(&config.data_dir)?, &options, None)?;
+    let report = audit::stock::audit(&stock, &journal::all(&config.data_dir.join("journals"))?, &options, None)?;
     if args.json {
         say(serde_json::to_string_pretty(&report)?);
     } else {
         say(&report);
     }
     Ok(if report.holds() { ExitCode::SUCCESS } else { ExitCode::from(VIOLATED) })
-}
-
-/// The journals of every run on this data directory, oldest first.
-pub fn journals(data_dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let dir = data_dir.join("journals");
-    if !dir.is_dir() {
-        return Ok(Vec::new());
-    }
-    let mut found = Vec::new();
-    for entry in fs::read_dir(&dir).with_context(|| format!("cannot read {}", dir.display()))? {
-        found.push(entry?.path());
-    }
-    found.sort();
-    Ok(found)
 }
