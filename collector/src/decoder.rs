@@ -4,6 +4,7 @@
 use types::{AccessEvent, Invalid};
 
 use crate::classify::{Class, Classifier, ClassifierOptions, FilterReason, VisitorKey};
+use crate::decode::envelope::{self, Envelope};
 use crate::decode::{DeadReason, decode};
 
 /// How a line ended: exactly one of three.
@@ -30,8 +31,37 @@ impl Decoder {
     pub fn keyed(options: &ClassifierOptions, key: &VisitorKey) -> Result<Self, Invalid> {
         Classifier::new(options, key).map(Self)
     }
-    /// The fate of a line, with or without its line end, that begins at byte `offset` of its source.
+    /// The fate of a line, with or without its line end, that begins at byte `offset` of its source. A shipper's
+    /// envelope around it is opened; what the envelope says of file and offset does not matter here.
     pub fn line(&self, bytes: &[u8], offset: u64) -> Fate {
+        if !envelope::is_one(bytes) {
+            return self.plain(bytes, offset);
+        }
+        match envelope::open(bytes) {
+            Ok(envelope) => self.plain(envelope.message.as_bytes(), offset),
+            // Neither: the edge's decoder says what is wrong with it.
+            Err(DeadReason::UnknownEnvelope) => self.plain(bytes, offset),
+            Err(reason) => Fate::Dead(reason),
+        }
+    }
+
+    /// Opens a record that a shipper made: the line is its message, the offset its own if it names one. A record
+    /// that is no envelope is the line itself.
+    pub fn open<'a>(&self, record: &'a [u8]) -> Result<Envelope<'a>, DeadReason> {
+        let bare = |record: &'a [u8]| {
+            let message = std::str::from_utf8(record).map_err(|_| DeadReason::NotUtf8)?;
+            Ok(Envelope { message: message.into(), offset: None, origin: envelope::Origin::default() })
+        };
+        if !envelope::is_one(record) {
+            return bare(record);
+        }
+        match envelope::open(record) {
+            Err(DeadReason::UnknownEnvelope) => bare(record),
+            other => other,
+        }
+    }
+
+    fn plain(&self, bytes: &[u8], offset: u64) -> Fate {
         let line = match decode(bytes) {
             Ok(line) => line,
             Err(reason) => return Fate::Dead(reason),

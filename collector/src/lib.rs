@@ -18,6 +18,7 @@ mod tail;
 
 pub use account::Accounting;
 pub use classify::{Class, Classifier, ClassifierOptions, FilterReason, VisitorKey};
+pub use decode::envelope::{Envelope, Opener, Origin};
 pub use decode::{DeadReason, Line};
 pub use decoder::{Decoder, Fate};
 pub use handle::Handle;

@@ -1,8 +1,11 @@
-//! One log line, bytes to fields: Nginx combined or the edge's JSON, told apart by the first byte. Pure; it
-//! must never panic, whatever the bytes, and never judge what a line means: that is `classify`.
+//! One log line, bytes to fields: Nginx combined or the edge's JSON, told apart by the first byte, in a shipper's
+//! envelope or plain. Pure; it must never panic, whatever the bytes, nor judge what a line means: that is `classify`.
 
+mod block;
 mod combined;
 mod edge_json;
+pub mod envelope;
+mod json;
 mod time;
 
 use std::borrow::Cow;
@@ -73,8 +76,27 @@ reasons!(
         BadStatus = "bad_status",
         /// The size is neither a number nor `-`.
         BadSize = "bad_size",
-        /// Begins like JSON and is not one flat object with each field once and of its type.
+        /// Begins like JSON and is none, or is an edge's line that is not one flat object with each field once
+        /// and of its type.
         BadJson = "bad_json",
+        /// JSON nested deeper than [`json::MAX_DEPTH`].
+        TooDeep = "too_deep",
+        /// A record that is a JSON array: shippers write one record for each line.
+        Array = "array",
+        /// A JSON object that is neither a shipper's record nor the edge's line.
+        UnknownEnvelope = "unknown_envelope",
+        /// A record of a Filebeat that is not known: see [`envelope::VERSIONS`].
+        UnknownVersion = "unknown_version",
+        /// A record of another beat or module: metrics, an error log.
+        OtherRecord = "other_record",
+        /// A shipper's record without a message.
+        MissingMessage = "missing_message",
+        /// A shipper's record in which a member that is read stands twice.
+        DuplicateKey = "duplicate_key",
+        /// A shipper's record in which a member that is read has another type.
+        WrongType = "wrong_type",
+        /// A shipper's record whose message is again a shipper's record.
+        NestedEnvelope = "nested_envelope",
     }
 );
 
@@ -142,7 +164,7 @@ fn screen(line: &[u8]) -> Result<&str, DeadReason> {
     if line.len() > MAX_LINE {
         return Err(DeadReason::TooLong);
     }
-    if holds_control(line) {
+    if block::holds_control(line) {
         return Err(if memchr::memchr(0, line).is_some() { DeadReason::Nul } else { DeadReason::Binary });
     }
     let text = std::str::from_utf8(line).map_err(|_| DeadReason::NotUtf8)?;
@@ -150,22 +172,6 @@ fn screen(line: &[u8]) -> Result<&str, DeadReason> {
         return Err(DeadReason::Empty);
     }
     Ok(text)
-}
-
-/// Whether a byte below 0x20 other than the tab is there. Eight bytes at a time: it sees every line.
-fn holds_control(line: &[u8]) -> bool {
-    const LOW: u64 = 0x2020_2020_2020_2020;
-    const HIGH: u64 = 0x8080_8080_8080_8080;
-    let control = |b: &u8| *b < 0x20 && *b != b'\t';
-    let mut words = line.chunks_exact(8);
-    for word in words.by_ref() {
-        let x = u64::from_le_bytes([word[0], word[1], word[2], word[3], word[4], word[5], word[6], word[7]]);
-        // "Has a byte less than 0x20" (Bit Twiddling Hacks); never misses one, so only a hit is looked at.
-        if x.wrapping_sub(LOW) & !x & HIGH != 0 && word.iter().any(control) {
-            return true;
-        }
-    }
-    words.remainder().iter().any(control)
 }
 
 /// A status is exactly three digits.
