@@ -3,13 +3,14 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use eventlog::NewRecord;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use types::{LeaseId, Phase, SaleName, Sku, Tier, codec};
 

@@ -1,9 +1,10 @@
 //! A purchase call from the door to its answer: finds the product in the tier table, picks the path, waits out a
 //! move or a decision where asked. "Accepted" is said only for what the store has committed.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
+use tokio::time::Instant;
 use types::{BuyerId, IdempotencyKey, OrderId, Phase, RequestId, SaleName, Sku, Tier, Timestamp};
 
 use crate::admission::{self, Refusal};
@@ -127,6 +128,26 @@ async fn decide(shared: &Shared, ask: &Ask) -> PurchaseOutcome {
     }
 }
 
+/// Where a purchase call goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Nowhere: it is refused at the door.
+    Refuse(Refusal),
+    /// It waits for the move to end.
+    Wait,
+    /// By this path.
+    By(Tier),
+}
+
+/// Chooses the way by the product as this core knows it.
+pub(crate) fn way(row: &ProductRow, now: Timestamp) -> Way {
+    match (admission::admit(row, now), row.state.phase) {
+        (Err(refusal), _) => Way::Refuse(refusal),
+        (Ok(()), Phase::Draining) => Way::Wait,
+        (Ok(()), Phase::Active) => Way::By(row.state.tier),
+    }
+}
+
 async fn choose_path(shared: &Shared, ask: &Ask, hash: BodyHash) -> PurchaseOutcome {
     let slot = shared.table.get(&ask.product).filter(|slot| slot.row().state.sale == ask.sale);
     let Some(slot) = slot else {
@@ -138,14 +159,12 @@ async fn choose_path(shared: &Shared, ask: &Ask, hash: BodyHash) -> PurchaseOutc
     loop {
         let row = slot.row();
         let now = shared.now();
-        if let Err(refusal) = admission::admit(&row, now) {
-            return PurchaseOutcome::Refused(refusal);
-        }
-        let tried = match (row.state.phase, row.state.tier) {
-            (Phase::Draining, _) => Try::Stale,
-            (Phase::Active, Tier::Db) => by_db(shared, ask, hash, now).await,
-            (Phase::Active, Tier::Redis) => by_redis(shared, ask, hash, &slot, &row, now).await,
-            (Phase::Active, Tier::Queue) => by_queue(shared, ask, hash, &slot, &row, now).await,
+        let tried = match way(&row, now) {
+            Way::Refuse(refusal) => refused(refusal),
+            Way::Wait => Try::Stale,
+            Way::By(Tier::Db) => by_db(shared, ask, hash, now).await,
+            Way::By(Tier::Redis) => by_redis(shared, ask, hash, &slot, &row, now).await,
+            Way::By(Tier::Queue) => by_queue(shared, ask, hash, &slot, &row, now).await,
         };
         if let Try::Answer(outcome) = tried {
             return outcome;
@@ -315,6 +334,12 @@ pub(crate) enum TicketState {
     Ended(PurchaseOutcome),
 }
 
+/// Whether the reader of a ticket that is not decided must decide it himself: past its deadline plus skew, so that
+/// no core whose clock is behind may still accept what was refused.
+pub(crate) fn is_due(deadline: Timestamp, skew: Duration, now: Timestamp) -> bool {
+    now > deadline.plus(skew)
+}
+
 /// Reads a ticket; past its deadline plus skew the reader itself decides `deadline`, unless it is decided.
 /// `None`: not a ticket of this buyer.
 pub(crate) async fn read_ticket(
@@ -333,7 +358,7 @@ async fn end_of(shared: &Shared, buyer: &BuyerId, ticket: &Ticket) -> Result<Tic
     };
     let decision = match known {
         Some(decision) => decision,
-        None if shared.now() <= ticket.deadline.plus(shared.options.skew) => {
+        None if !is_due(ticket.deadline, shared.options.skew, shared.now()) => {
             return Ok(TicketState::Pending { deadline: ticket.deadline });
         }
         None => shared.store.conclude(buyer, &ticket.key, ticket.body_hash, &ticket.product, shared.now()).await?,

@@ -3,13 +3,14 @@
 
 use std::hash::BuildHasher;
 use std::num::NonZeroUsize;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hashbrown::{HashMap, HashSet};
 use lru::LruCache;
 use parking_lot::Mutex;
 use rustc_hash::FxBuildHasher;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use types::{BuyerId, IdempotencyKey};
 
 use crate::stock::store::{BodyHash, Decision};

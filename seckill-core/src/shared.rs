@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use eventlog::{EventLog, EventLogError, NewRecord, Topic};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, broadcast};
+use tokio::time::Instant;
 use types::{Clock, CoreId, Invalid, LeaseId, Sku, Timestamp, topics};
 
 use crate::handover::MoveDone;

@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 use tokio::sync::{Mutex, watch};
+use tokio::time::Instant;
 use types::{Phase, SaleName, Sku, Timestamp};
 
 use crate::stock::store::{ProductRow, SaleState, StockStore, StoreError};

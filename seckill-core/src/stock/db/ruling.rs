@@ -3,7 +3,7 @@
 
 use types::Timestamp;
 
-use crate::stock::store::{Claim, OrderState, Outcome, Resubmit, SaleState, Verdict};
+use crate::stock::store::{BodyHash, Claim, Decision, OrderState, Outcome, Resubmit, SaleState, Verdict};
 
 /// What the transaction knows of an undecided attempt. Units are of the attempt's product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +57,11 @@ pub enum Ruling {
     Bind(Outcome),
     /// Say this and change nothing.
     Say(Verdict),
+}
+
+/// What an attempt whose key was decided is told: the first decision is the answer, for the same body only.
+pub fn rule_on_decided(decision: Decision, body_hash: BodyHash) -> Verdict {
+    if decision.body_hash == body_hash { Verdict::Decided { decision, fresh: false } } else { Verdict::OtherBody }
 }
 
 /// Rules on an attempt that has no decision yet.
@@ -145,6 +150,24 @@ pub const fn rule_on_payment(state: OrderState, amount_fits: bool, retakable: bo
         OrderState::Expired if retakable => PaymentRuling::PayLate,
         OrderState::Expired | OrderState::Cancelled => PaymentRuling::Refund,
         OrderState::Paid | OrderState::RefundDue | OrderState::Refunded => PaymentRuling::RefundAlone,
+    }
+}
+
+/// Where an order's units are while it holds them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holding {
+    /// Unpaid.
+    Reserved,
+    /// Paid.
+    Sold,
+}
+
+/// What its buyer's cancellation makes of an order, and from where its units return; `None`: nothing, it holds none.
+pub const fn rule_on_cancel(state: OrderState) -> Option<(OrderState, Holding)> {
+    match state {
+        OrderState::Accepted => Some((OrderState::Cancelled, Holding::Reserved)),
+        OrderState::Paid => Some((OrderState::RefundDue, Holding::Sold)),
+        OrderState::Expired | OrderState::Cancelled | OrderState::RefundDue | OrderState::Refunded => None,
     }
 }
 

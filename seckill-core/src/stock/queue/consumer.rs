@@ -1,7 +1,7 @@
 //! The consumers of `purchase-grants` and `purchase-queue`: each poll's records are decided in order in one
 //! call, then their offsets are committed. A consumer never waits for a product, a lease or a poison record.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,6 +9,7 @@ use bytes::Bytes;
 use eventlog::{Consumer, EventLogError, Group, NewRecord, Polled, Progress, Record, Start, Subscription};
 use hashbrown::HashMap;
 use serde::Serialize;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use types::{LeaseId, Sku, Tier, Timestamp, codec};
 
@@ -17,7 +18,7 @@ use super::resubmit::submit_again;
 use crate::metrics;
 use crate::recent::Ended;
 use crate::shared::Shared;
-use crate::stock::store::{Attempt, MoveStep, Moved, Outcome, Resubmit, StoreError, Verdict};
+use crate::stock::store::{Attempt, Decision, MoveStep, Moved, Outcome, Resubmit, StoreError, Verdict};
 
 /// The group of all cores: each partition has one of them.
 const GROUP: &str = "seckill-core";
@@ -194,6 +195,33 @@ async fn try_decide(shared: &Shared, attempts: Vec<Attempt>, stop: &Cancellation
     }
 }
 
+/// What follows from a verdict for an attempt that came by a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// It has ended.
+    End(Ended),
+    /// It is submitted again through the path that its product has then.
+    SubmitAgain {
+        /// The grant contradicts the store: the lease store has lost or repeated something, and its lease must go.
+        condemn: bool,
+    },
+    /// It stays undecided: the ticket's reader decides at its deadline.
+    LeaveToDeadline,
+}
+
+/// Rules on what follows; `None` is a verdict that could not be had.
+pub(crate) fn after_verdict(verdict: Option<Verdict>) -> Next {
+    match verdict {
+        Some(Verdict::Decided { decision, .. }) => Next::End(Ended::Decided(decision)),
+        Some(Verdict::OtherBody) => Next::End(Ended::OtherBody),
+        Some(Verdict::TokenUsed) => Next::End(Ended::TokenUsed),
+        Some(Verdict::Resubmit(why)) => {
+            Next::SubmitAgain { condemn: matches!(why, Resubmit::SequenceUsed | Resubmit::OverGranted) }
+        }
+        Some(Verdict::SoldOutAtDoor | Verdict::AllReservedAtDoor | Verdict::NotOnSale) | None => Next::LeaveToDeadline,
+    }
+}
+
 /// Takes note of verdicts: wakes waiters, raises alarms. Answers the attempts to be submitted again.
 pub(crate) fn apply(
     shared: &Shared,
@@ -207,28 +235,23 @@ pub(crate) fn apply(
         if record.grant.is_none() {
             shared.backlog.leave(&record.product, &name);
         }
-        match verdict {
-            Some(Verdict::Decided { decision, fresh }) => {
-                match decision.outcome {
-                    Outcome::Accepted(_) if fresh => {
-                        accepted = true;
-                        metrics::order_accepted(if record.grant.is_some() { Tier::Redis } else { Tier::Queue });
-                    }
-                    _ => {}
+        if let Some(Verdict::Decided { decision: Decision { outcome: Outcome::Accepted(_), .. }, fresh: true }) =
+            verdict
+        {
+            accepted = true;
+            metrics::order_accepted(if record.grant.is_some() { Tier::Redis } else { Tier::Queue });
+        }
+        let label = if let Some(Verdict::Resubmit(why)) = verdict { resubmit_label(why) } else { "" };
+        match after_verdict(verdict) {
+            Next::End(ended) => shared.recent.ended(&name, &ended),
+            Next::SubmitAgain { condemn } => {
+                metrics::resubmitted(label);
+                if condemn {
+                    condemn_lease(shared, &record, label);
                 }
-                shared.recent.ended(&name, &Ended::Decided(decision));
-            }
-            Some(Verdict::OtherBody) => shared.recent.ended(&name, &Ended::OtherBody),
-            Some(Verdict::TokenUsed) => shared.recent.ended(&name, &Ended::TokenUsed),
-            Some(Verdict::Resubmit(why)) => {
-                metrics::resubmitted(resubmit_label(why));
-                condemn(shared, &record, why);
                 again.push(record);
             }
-            // Undecided: the ticket's reader decides at its deadline.
-            Some(Verdict::SoldOutAtDoor | Verdict::AllReservedAtDoor | Verdict::NotOnSale) | None => {
-                metrics::left_to_deadline();
-            }
+            Next::LeaveToDeadline => metrics::left_to_deadline(),
         }
     }
     if accepted {
@@ -237,11 +260,11 @@ pub(crate) fn apply(
     again
 }
 
-/// A grant that contradicts the store: the lease store has lost or repeated something. Its lease must go.
-fn condemn(shared: &Shared, record: &AttemptRecord, why: Resubmit) {
-    let (Some(grant), Resubmit::SequenceUsed | Resubmit::OverGranted) = (record.grant, why) else { return };
-    metrics::alarm(resubmit_label(why));
-    tracing::error!(product = %record.product, lease = %grant.lease, seq = grant.seq, ?why, "a grant contradicts the store");
+/// The lease of a grant that contradicts the store is condemned: the mover fences it.
+fn condemn_lease(shared: &Shared, record: &AttemptRecord, why: &'static str) {
+    let Some(grant) = record.grant else { return };
+    metrics::alarm(why);
+    tracing::error!(product = %record.product, lease = %grant.lease, seq = grant.seq, why, "a grant contradicts the store");
     shared.condemned.lock().insert(record.product.clone(), grant.lease);
     shared.wake_mover.notify_one();
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
-use types::{Phase, Tier};
+use types::{Phase, Tier, Timestamp};
 
 use super::consumer::{apply, decide};
 use super::path as queue_path;
@@ -15,6 +15,7 @@ use super::record::AttemptRecord;
 use crate::metrics;
 use crate::shared::Shared;
 use crate::stock::redis::path::{self as redis_path, Sent};
+use crate::stock::store::ProductRow;
 
 /// Attempts that may wait for a path at once; one more is left to its deadline, where its reader decides it.
 const MAX_WAITING: usize = 20_000;
@@ -51,6 +52,44 @@ impl Resubmissions {
     }
 }
 
+/// The path by which an attempt is submitted again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// The store rules on it now, from `free`.
+    FromFree,
+    /// Behind the others in the queue.
+    Queue,
+    /// A grant of the present lease.
+    Lease,
+    /// None yet: it waits for the move to end.
+    Wait,
+}
+
+/// Chooses the path for an attempt with this deadline; `row` is its product as this core knows it.
+pub(crate) fn route(row: Option<&ProductRow>, deadline: Timestamp, now: Timestamp) -> Route {
+    match row {
+        // The sale is closed, or time is up: the store says so, for ever.
+        None => Route::FromFree,
+        Some(_) if now > deadline => Route::FromFree,
+        Some(row) => match (row.state.phase, row.state.tier) {
+            (Phase::Draining, _) => Route::Wait,
+            (Phase::Active, Tier::Db) => Route::FromFree,
+            (Phase::Active, Tier::Queue) => Route::Queue,
+            (Phase::Active, Tier::Redis) => Route::Lease,
+        },
+    }
+}
+
+/// What is left to do for an attempt after the lease path; `None`: nothing, it is on its way.
+pub(crate) const fn after_send(sent: Sent) -> Option<Route> {
+    match sent {
+        Sent::Appended => None,
+        // Other body: two calls with one key; the store knows which counts.
+        Sent::OtherBody | Sent::Short | Sent::Limit | Sent::OutsideWindow => Some(Route::FromFree),
+        Sent::Stale | Sent::Failed => Some(Route::Wait),
+    }
+}
+
 /// Submits attempts through the path that their product has now. Answers those that found none.
 pub(crate) async fn submit_again(
     shared: &Shared,
@@ -68,26 +107,22 @@ pub(crate) async fn submit_again(
             tracing::warn!(%error, product = %attempt.product, "a product was not read again");
         }
         let row = slot.map(|slot| slot.row());
-        match row {
-            // The sale is closed, or time is up: the store says so, for ever.
-            None => from_free.push(attempt),
-            _ if shared.now() > attempt.deadline => from_free.push(attempt),
-            Some(row) => match (row.state.phase, row.state.tier) {
-                (Phase::Draining, _) => later.push(attempt),
-                (Phase::Active, Tier::Db) => from_free.push(attempt),
-                (Phase::Active, Tier::Queue) => {
-                    if let Err(error) = queue_path::append(shared, attempt.clone()).await {
-                        tracing::warn!(%error, product = %attempt.product, "an attempt was not queued again");
-                        later.push(attempt);
-                    }
+        let mut way = Some(route(row.as_deref(), attempt.deadline, shared.now()));
+        if way == Some(Route::Queue) {
+            way = match queue_path::append(shared, attempt.clone()).await {
+                Ok(()) => None,
+                Err(error) => {
+                    tracing::warn!(%error, product = %attempt.product, "an attempt was not queued again");
+                    Some(Route::Wait)
                 }
-                (Phase::Active, Tier::Redis) => match redis_path::send(shared, &row, attempt.clone()).await {
-                    // Appended: decided soon. Other body: two calls with one key; the store knows which counts.
-                    Sent::Appended => {}
-                    Sent::OtherBody | Sent::Short | Sent::Limit | Sent::OutsideWindow => from_free.push(attempt),
-                    Sent::Stale | Sent::Failed => later.push(attempt),
-                },
-            },
+            };
+        } else if let (Some(Route::Lease), Some(row)) = (way, &row) {
+            way = after_send(redis_path::send(shared, row, attempt.clone()).await);
+        }
+        match way {
+            None => {}
+            Some(Route::FromFree) => from_free.push(attempt),
+            Some(Route::Queue | Route::Lease | Route::Wait) => later.push(attempt),
         }
     }
     if !from_free.is_empty() {

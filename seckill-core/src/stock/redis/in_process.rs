@@ -9,17 +9,11 @@ use parking_lot::{Mutex, MutexGuard};
 use rustc_hash::FxBuildHasher;
 use types::{BuyerId, IdempotencyKey, LeaseId, Sku};
 
+use super::rules::{self, Grant, GrantRuling, LeaseView};
 use super::{GrantReply, GrantRequest, LeaseLoad, LeaseStore, LeaseStoreError};
-use crate::stock::store::BodyHash;
 
 /// Locks: many more than cores, so that two hot products rarely share one.
 const SHARDS: usize = 64;
-
-struct Grant {
-    body_hash: BodyHash,
-    seq: u64,
-    quantity: u32,
-}
 
 struct Lease {
     load: LeaseLoad,
@@ -43,38 +37,30 @@ impl Lease {
         }
     }
 
-    fn grant(&mut self, request: GrantRequest) -> GrantReply {
-        if self.load.lease != request.lease || self.load.epoch != request.epoch {
-            return GrantReply::NotOwner;
-        }
-        if self.closed {
-            return GrantReply::Closed;
-        }
-        // A repeat is answered before window, limit and units: its grant was made when all three allowed it.
-        let name = (request.buyer, request.key);
-        if let Some(grant) = self.grants.get(&name) {
-            if grant.body_hash != request.body_hash {
-                return GrantReply::OtherBody;
+    fn grant(&mut self, request: &GrantRequest) -> GrantReply {
+        let name = (request.buyer.clone(), request.key.clone());
+        let view = LeaseView {
+            lease: self.load.lease,
+            epoch: self.load.epoch,
+            closed: self.closed,
+            opens: self.load.opens,
+            closes: self.load.closes,
+            limit: self.load.limit,
+            left: self.left,
+            held: self.held.get(&name.0).copied().unwrap_or(0),
+            grant: self.grants.get(&name).copied(),
+        };
+        match rules::rule(request, Some(&view)) {
+            GrantRuling::Say(reply) => reply,
+            GrantRuling::Take => {
+                let (seq, quantity) = (self.next_seq, request.quantity);
+                self.left -= u64::from(quantity);
+                self.next_seq += 1;
+                self.held.insert(name.0.clone(), view.held + quantity);
+                self.grants.insert(name, Grant { body_hash: request.body_hash, seq, quantity });
+                GrantReply::Granted { seq, quantity, left: self.left }
             }
-            return GrantReply::Granted { seq: grant.seq, quantity: grant.quantity, left: self.left };
         }
-        if request.now < self.load.opens || request.now >= self.load.closes {
-            return GrantReply::OutsideWindow;
-        }
-        let held = self.held.get(&name.0).copied().unwrap_or(0);
-        if held.saturating_add(request.quantity) > self.load.limit {
-            return GrantReply::Limit;
-        }
-        // A grant of nothing would make `grants` unbounded.
-        if request.quantity == 0 || u64::from(request.quantity) > self.left {
-            return GrantReply::Short { left: self.left };
-        }
-        self.left -= u64::from(request.quantity);
-        let seq = self.next_seq;
-        self.next_seq += 1;
-        self.held.insert(name.0.clone(), held + request.quantity);
-        self.grants.insert(name, Grant { body_hash: request.body_hash, seq, quantity: request.quantity });
-        GrantReply::Granted { seq, quantity: request.quantity, left: self.left }
     }
 }
 
@@ -106,7 +92,7 @@ impl InProcessLeases {
 impl LeaseStore for InProcessLeases {
     async fn load(&self, lease: LeaseLoad) -> Result<bool, LeaseStoreError> {
         let mut shard = self.shard(&lease.product);
-        if shard.get(&lease.product).is_some_and(|old| old.load.epoch >= lease.epoch) {
+        if !rules::may_load(shard.get(&lease.product).map(|old| old.load.epoch), lease.epoch) {
             return Ok(false);
         }
         shard.insert(lease.product.clone(), Lease::new(lease));
@@ -115,7 +101,7 @@ impl LeaseStore for InProcessLeases {
 
     async fn grant(&self, request: GrantRequest) -> Result<GrantReply, LeaseStoreError> {
         let mut shard = self.shard(&request.product);
-        Ok(shard.get_mut(&request.product).map_or(GrantReply::NotOwner, |lease| lease.grant(request)))
+        Ok(shard.get_mut(&request.product).map_or(GrantReply::NotOwner, |lease| lease.grant(&request)))
     }
 
     async fn close(&self, product: &Sku, lease: LeaseId) -> Result<bool, LeaseStoreError> {

@@ -3,6 +3,7 @@
 
 pub mod in_process;
 pub(crate) mod path;
+pub mod rules;
 
 use async_trait::async_trait;
 use types::{BuyerId, Epoch, IdempotencyKey, LeaseId, Sku, Timestamp};

@@ -25,6 +25,23 @@ pub(crate) enum Sent {
     Failed,
 }
 
+/// What the lease store's answer means for an attempt of `quantity` units: the number of its grant, or its end here.
+pub(crate) fn after_grant(reply: GrantReply, quantity: u32) -> Result<u64, Sent> {
+    match reply {
+        GrantReply::Granted { seq, quantity: granted, .. } if granted == quantity => Ok(seq),
+        // The body hash covers the quantity, so this store contradicts itself.
+        GrantReply::Granted { .. } => {
+            crate::metrics::alarm("grant_of_another_quantity");
+            Err(Sent::OtherBody)
+        }
+        GrantReply::OtherBody => Err(Sent::OtherBody),
+        GrantReply::Short { .. } => Err(Sent::Short),
+        GrantReply::Limit => Err(Sent::Limit),
+        GrantReply::Closed | GrantReply::NotOwner => Err(Sent::Stale),
+        GrantReply::OutsideWindow => Err(Sent::OutsideWindow),
+    }
+}
+
 /// Sends an attempt on the redis path.
 pub(crate) async fn send(shared: &Shared, row: &ProductRow, mut attempt: AttemptRecord) -> Sent {
     let Some(lease) = row.lease.filter(|lease| lease.loaded && !lease.fenced) else {
@@ -42,17 +59,10 @@ pub(crate) async fn send(shared: &Shared, row: &ProductRow, mut attempt: Attempt
         now,
     };
     let seq = match shared.leases.grant(request).await {
-        Ok(GrantReply::Granted { seq, quantity, .. }) if quantity == attempt.quantity => seq,
-        // The body hash covers the quantity, so this store contradicts itself.
-        Ok(GrantReply::Granted { .. }) => {
-            crate::metrics::alarm("grant_of_another_quantity");
-            return Sent::OtherBody;
-        }
-        Ok(GrantReply::OtherBody) => return Sent::OtherBody,
-        Ok(GrantReply::Short { .. }) => return Sent::Short,
-        Ok(GrantReply::Limit) => return Sent::Limit,
-        Ok(GrantReply::Closed | GrantReply::NotOwner) => return Sent::Stale,
-        Ok(GrantReply::OutsideWindow) => return Sent::OutsideWindow,
+        Ok(reply) => match after_grant(reply, attempt.quantity) {
+            Ok(seq) => seq,
+            Err(sent) => return sent,
+        },
         Err(error) => {
             tracing::warn!(%error, product = %attempt.product, "no grant");
             crate::metrics::retry("leases");

@@ -64,8 +64,7 @@ struct Desk<'a> {
 impl Desk<'_> {
     fn decide(&mut self, attempt: &Attempt) -> Result<Verdict, Fault> {
         if let Some(decision) = read::decision(self.tx, &attempt.buyer, &attempt.key)? {
-            let same = decision.body_hash == attempt.body_hash;
-            return Ok(if same { Verdict::Decided { decision, fresh: false } } else { Verdict::OtherBody });
+            return Ok(ruling::rule_on_decided(decision, attempt.body_hash));
         }
         if !self.terms.contains_key(&attempt.product) {
             let terms = read_terms(self.tx, &attempt.product)?;

@@ -2,10 +2,11 @@
 //! its mover believed changes nothing. `move` keeps the history: at most one fence, settle and open per epoch.
 
 use rusqlite::{Connection, OptionalExtension, params};
-use types::{Epoch, LeaseId, Phase, Sku, Tier, Timestamp};
+use types::{Epoch, LeaseId, Sku, Tier, Timestamp};
 
 use super::fault::Fault;
 use super::{read, rows};
+use crate::stock::db::move_ruling::{StepRuling, rule_on_step};
 use crate::stock::store::{MoveStep, Moved, ProductRow};
 
 /// Takes one step.
@@ -13,28 +14,32 @@ use crate::stock::store::{MoveStep, Moved, ProductRow};
 /// A move in one step (`Switch`, `OpenLease` from db or queue) is written as the fence *and* the open of its
 /// new epoch, so that the history reads alike for every move.
 pub(super) fn step(tx: &Connection, step: &MoveStep, now: Timestamp) -> Result<Moved, Fault> {
-    let (product, done) = match step {
-        MoveStep::Switch { product, epoch, target } => {
-            (Some(product.clone()), switch(tx, product, *epoch, *target, now)?)
-        }
-        MoveStep::OpenLease { product, epoch, lease, keep } => {
-            (Some(product.clone()), open_lease(tx, product, *epoch, *lease, *keep, now)?)
-        }
-        MoveStep::MarkLoaded { lease } => (product_of(tx, *lease)?, mark_loaded(tx, *lease)?),
-        MoveStep::Fence { product, epoch, target } => {
-            (Some(product.clone()), fence(tx, product, *epoch, *target, now)?)
-        }
-        MoveStep::Settle { lease } => (product_of(tx, *lease)?, settle(tx, *lease, now)?),
-        MoveStep::Open { product, epoch } => (Some(product.clone()), open(tx, product, *epoch, now)?),
+    let product = match step {
+        MoveStep::Switch { product, .. }
+        | MoveStep::OpenLease { product, .. }
+        | MoveStep::Fence { product, .. }
+        | MoveStep::Open { product, .. } => Some(product.clone()),
+        MoveStep::MarkLoaded { lease } | MoveStep::Settle { lease } => product_of(tx, *lease)?,
     };
-    let row = match product {
-        Some(product) => read::product(tx, &product)?,
-        None => None,
+    let Some(product) = product else { return Ok(Moved::Stale(None)) };
+    let Some(row) = read::product(tx, &product)? else { return Ok(Moved::Stale(None)) };
+    let done = match (rule_on_step(step, &row), step) {
+        (StepRuling::Switch { target, .. }, _) => switch(tx, &product, &row, target, now)?,
+        (StepRuling::Lend { epoch, granted, in_one_step }, MoveStep::OpenLease { lease, .. }) => {
+            open_lease(tx, &row, *lease, (epoch, granted, in_one_step), now)?
+        }
+        (StepRuling::MarkLoaded, MoveStep::MarkLoaded { lease }) => mark_loaded(tx, *lease)?,
+        (StepRuling::Fence { .. }, MoveStep::Fence { epoch, target, .. }) => fence(tx, &product, *epoch, *target, now)?,
+        (StepRuling::Settle { .. }, MoveStep::Settle { lease }) => settle(tx, &row, *lease, now)?,
+        (StepRuling::Open { tier }, _) => open(tx, &row, tier, now)?,
+        _ => false,
     };
-    match (done, row) {
-        (true, Some(row)) => Ok(Moved::Done(row)),
-        (true, None) => Err(Fault::broken("a product moved that is not there")),
-        (false, row) => Ok(Moved::Stale(row)),
+    if !done {
+        return Ok(Moved::Stale(Some(row)));
+    }
+    match read::product(tx, &product)? {
+        Some(row) => Ok(Moved::Done(row)),
+        None => Err(Fault::broken("a product moved that is not there")),
     }
 }
 
@@ -44,12 +49,9 @@ fn product_of(tx: &Connection, lease: LeaseId) -> Result<Option<Sku>, Fault> {
     found.next()?.map(|row| rows::parsed(row, "product_id")).transpose()
 }
 
-/// `db ↔ queue`. Also stale: a target of redis, or the tier it is on.
-fn switch(tx: &Connection, product: &Sku, epoch: Epoch, target: Tier, now: Timestamp) -> Result<bool, Fault> {
-    let Some(row) = read::product(tx, product)? else { return Ok(false) };
-    if target == Tier::Redis || !sells_from_free(&row, epoch) || row.state.tier == target {
-        return Ok(false);
-    }
+/// `db ↔ queue`.
+fn switch(tx: &Connection, product: &Sku, row: &ProductRow, target: Tier, now: Timestamp) -> Result<bool, Fault> {
+    let epoch = row.state.epoch;
     let changed = tx
         .prepare_cached(
             "UPDATE stock SET tier = ?3, epoch = epoch + 1 \
@@ -64,27 +66,19 @@ fn switch(tx: &Connection, product: &Sku, epoch: Epoch, target: Tier, now: Times
     Ok(changed == 1)
 }
 
-fn sells_from_free(row: &ProductRow, epoch: Epoch) -> bool {
-    row.state.phase == Phase::Active && row.state.epoch == epoch && row.state.tier != Tier::Redis
-}
-
-/// A new lease of what is free, less `keep`; it may be of no unit at all (a top-up or the next lease fills it).
+/// A new lease of what is free, less what is to be kept; it may be of no unit at all (the next lease fills it).
 fn open_lease(
     tx: &Connection,
-    product: &Sku,
-    epoch: Epoch,
+    row: &ProductRow,
     lease: LeaseId,
-    keep: u64,
+    (new_epoch, granted, in_one_step): (Epoch, u64, bool),
     now: Timestamp,
 ) -> Result<bool, Fault> {
-    let Some(row) = read::product(tx, product)? else { return Ok(false) };
-    let draining_here =
-        row.state.phase == Phase::Draining && row.state.target == Some(Tier::Redis) && row.state.epoch == epoch;
-    if !(draining_here || sells_from_free(&row, epoch)) || row.lease.is_some() || product_of(tx, lease)?.is_some() {
+    let product = &row.state.product;
+    if product_of(tx, lease)?.is_some() {
         return Ok(false);
     }
-    let new_epoch = if draining_here { epoch } else { epoch.next() };
-    let granted = rows::int(row.free.saturating_sub(keep))?;
+    let granted = rows::int(granted)?;
     let changed = tx
         .prepare_cached(
             "UPDATE stock SET free = free - ?3, leased = leased + ?3, tier = 'redis', phase = 'active', target = NULL, \
@@ -92,7 +86,7 @@ fn open_lease(
         )?
         .execute(params![
             product.as_str(),
-            rows::int(epoch.get())?,
+            rows::int(row.state.epoch.get())?,
             granted,
             rows::int(new_epoch.get())?,
             row.state.phase.as_str()
@@ -105,7 +99,7 @@ fn open_lease(
          VALUES (?1, ?2, ?3, ?4, 0, 'OPEN', 0, ?5)",
     )?
     .execute(params![lease.to_string(), product.as_str(), rows::int(new_epoch.get())?, granted, now.millis()])?;
-    if !draining_here {
+    if in_one_step {
         record(tx, product, new_epoch, "fence", row.state.tier, Tier::Redis, now)?;
     }
     record(tx, product, new_epoch, "open", row.state.tier, Tier::Redis, now)?;
@@ -137,8 +131,8 @@ fn fence(tx: &Connection, product: &Sku, epoch: Epoch, target: Tier, now: Timest
 }
 
 /// H4. By this database's `consumed`, never by what the lease store counted.
-fn settle(tx: &Connection, lease: LeaseId, now: Timestamp) -> Result<bool, Fault> {
-    let id = lease.to_string();
+fn settle(tx: &Connection, row: &ProductRow, lease: LeaseId, now: Timestamp) -> Result<bool, Fault> {
+    let (id, product) = (lease.to_string(), &row.state.product);
     let rest: Option<i64> = tx
         .prepare_cached(
             "UPDATE lease SET state = 'CLOSED' WHERE lease_id = ?1 AND state = 'FENCED' RETURNING granted - consumed",
@@ -146,7 +140,6 @@ fn settle(tx: &Connection, lease: LeaseId, now: Timestamp) -> Result<bool, Fault
         .query_row([&id], |row| row.get(0))
         .optional()?;
     let Some(rest) = rest else { return Ok(false) };
-    let product = product_of(tx, lease)?.ok_or_else(|| Fault::broken(format!("lease {id} has no product")))?;
     let changed = tx
         .prepare_cached(
             "UPDATE stock SET free = free + ?2, leased = leased - ?2 WHERE product_id = ?1 AND leased >= ?2",
@@ -155,18 +148,13 @@ fn settle(tx: &Connection, lease: LeaseId, now: Timestamp) -> Result<bool, Fault
     if changed != 1 {
         return Err(Fault::broken(format!("lease {id} had {rest} units left that {product} does not have leased")));
     }
-    let row = read::product(tx, &product)?.ok_or_else(|| Fault::broken(format!("lease {id} has no product")))?;
-    record(tx, &product, row.state.epoch, "settle", row.state.tier, row.state.target.unwrap_or(row.state.tier), now)?;
+    record(tx, product, row.state.epoch, "settle", row.state.tier, row.state.target.unwrap_or(row.state.tier), now)?;
     Ok(true)
 }
 
 /// H5 for db and queue: only when no lease is alive.
-fn open(tx: &Connection, product: &Sku, epoch: Epoch, now: Timestamp) -> Result<bool, Fault> {
-    let Some(row) = read::product(tx, product)? else { return Ok(false) };
-    let Some(target) = row.state.target else { return Ok(false) };
-    if target == Tier::Redis || row.lease.is_some() {
-        return Ok(false);
-    }
+fn open(tx: &Connection, row: &ProductRow, target: Tier, now: Timestamp) -> Result<bool, Fault> {
+    let (product, epoch) = (&row.state.product, row.state.epoch);
     let changed = tx
         .prepare_cached(
             "UPDATE stock SET tier = target, phase = 'active', target = NULL \

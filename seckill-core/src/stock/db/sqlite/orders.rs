@@ -6,16 +6,8 @@ use types::{BuyerId, OrderId, RequestId, SaleName, Sku, Timestamp};
 
 use super::fault::Fault;
 use super::{payments, read, rows};
+use crate::stock::db::ruling::{Holding, rule_on_cancel};
 use crate::stock::store::{OrderChange, OrderRow, OrderState};
-
-/// Where an order's units are while it holds them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Holding {
-    /// Unpaid.
-    Reserved,
-    /// Paid.
-    Sold,
-}
 
 /// `old → new` with its event. `false`: the order is not in `old`; nothing changed.
 pub(super) fn advance(
@@ -81,13 +73,7 @@ pub(super) fn cancel(tx: &Connection, order: OrderId, buyer: &BuyerId, now: Time
     let Some(row) = read::order(tx, order)?.filter(|row| row.buyer == *buyer) else {
         return Ok(OrderChange::Unknown);
     };
-    let (new, holding) = match row.state {
-        OrderState::Accepted => (OrderState::Cancelled, Holding::Reserved),
-        OrderState::Paid => (OrderState::RefundDue, Holding::Sold),
-        OrderState::Expired | OrderState::Cancelled | OrderState::RefundDue | OrderState::Refunded => {
-            return Ok(OrderChange::InState(row));
-        }
-    };
+    let Some((new, holding)) = rule_on_cancel(row.state) else { return Ok(OrderChange::InState(row)) };
     if !advance(tx, order, row.state, new, now)? {
         return Err(Fault::broken(format!("order {order} changed within a transaction")));
     }
