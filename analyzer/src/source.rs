@@ -6,8 +6,8 @@ use std::num::NonZeroUsize;
 
 use eventlog::Record;
 use lru::LruCache;
+use product_events::DecodeError;
 use types::EventBatch;
-use types::codec::{self, CodecError};
 
 /// Sources (log files) remembered per partition. A collector writes few at a time; a source that was not
 /// heard of for so many others cannot repeat itself, because it repeats only what it wrote last.
@@ -41,7 +41,7 @@ pub enum Opened {
     /// It was taken before, or its partition is not ours.
     Repeated,
     /// It cannot be read.
-    Malformed(CodecError),
+    Malformed(DecodeError),
     /// Events, of which those before this line of the source were taken before.
     Events(EventBatch, u64),
 }
@@ -74,7 +74,7 @@ impl Source {
             return Opened::Repeated;
         }
         let bytes = record.value.as_deref().unwrap_or_default();
-        match codec::decode::<EventBatch>(bytes) {
+        match product_events::decode(bytes) {
             Ok(batch) => {
                 let from = partition.sources.get(batch.source.as_str()).copied().unwrap_or(0);
                 Opened::Events(batch, from)

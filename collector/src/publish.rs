@@ -59,7 +59,7 @@ impl Publisher {
         }
         let mut events = Vec::with_capacity(by_partition.len());
         for (partition, batch) in by_partition {
-            let value = codec::encode(&EventBatch { source: chunk.source.to_string(), events: batch })?;
+            let value = product_events::encode(&EventBatch { source: chunk.source.to_string(), events: batch })?;
             events.push(NewRecord::to_partition(partition, value, at).header(SOURCE_HEADER, source.clone()));
         }
         let mut dead = Vec::new();

@@ -39,7 +39,10 @@ pub enum Error {
     Log(#[from] EventLogError),
     /// A batch could not be encoded.
     #[error("events cannot be encoded: {0}")]
-    Encode(#[from] CodecError),
+    Encode(#[from] product_events::EncodeError),
+    /// Notes of dead letters could not be encoded.
+    #[error("dead letters cannot be encoded: {0}")]
+    EncodeDead(#[from] CodecError),
     /// A worker thread crashed.
     #[error("the collector's worker crashed: {0}")]
     Crashed(#[from] JoinError),
@@ -51,7 +54,7 @@ impl Error {
         match self {
             Self::Store(error) => error.retryable(),
             Self::Log(error) => error.retryable(),
-            Self::Options(_) | Self::Encode(_) | Self::Crashed(_) => false,
+            Self::Options(_) | Self::Encode(_) | Self::EncodeDead(_) | Self::Crashed(_) => false,
         }
     }
 }

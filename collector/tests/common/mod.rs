@@ -124,7 +124,7 @@ impl Shop {
         let mut views = BTreeMap::new();
         let mut repeats = 0;
         for record in self.records(topics::PRODUCT_EVENTS).await {
-            let batch: EventBatch = codec::decode(record.value.as_ref().unwrap()).unwrap();
+            let batch: EventBatch = product_events::decode(record.value.as_ref().unwrap()).unwrap();
             assert_eq!(record.header("source").unwrap(), batch.source.as_bytes());
             let mut within = None;
             for event in batch.events {
