@@ -1,5 +1,6 @@
 //! What the collector can be told. Values are checked here and nowhere else.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,13 +14,40 @@ pub const MAX_PATHS: usize = 64;
 /// Longest poll interval: heat must show within a second.
 pub const MAX_POLL: Duration = Duration::from_secs(10);
 
+/// Where lines come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// From the files in `paths`, which the collector follows itself.
+    Files,
+    /// From topic `access-log`, into which a shipper (Filebeat) puts them.
+    AccessLog,
+    /// From both, one's turn after the other's: for logs that stand beside the collector and logs that are
+    /// shipped. A log that comes both ways is counted twice.
+    Both,
+}
+
+impl Source {
+    pub(crate) const fn files(self) -> bool {
+        matches!(self, Self::Files | Self::Both)
+    }
+    pub(crate) const fn access_log(self) -> bool {
+        matches!(self, Self::AccessLog | Self::Both)
+    }
+}
+
 /// The collector's configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Options {
+    /// Where lines come from.
+    pub source: Source,
+    /// The consumer group that shares the partitions of `access-log`.
+    pub group: String,
     /// The logs to follow, each by the name it is written under; rotated files are found beside it.
     pub paths: Vec<PathBuf>,
-    /// Read a log that is seen for the first time from its beginning instead of its end.
+    /// Read a log, or a partition of `access-log`, that is seen for the first time from its beginning instead of
+    /// its end.
     pub from_start: bool,
     /// Folder of the collector's own progress and dead letters; one collector at a time.
     pub state_dir: PathBuf,
@@ -28,6 +56,8 @@ pub struct Options {
     /// How often, in real time, the logs are looked at when there is nothing to do.
     #[serde(with = "types::time::duration_text")]
     pub poll: Duration,
+    /// The private listener of a collector that runs as a process of its own: health, metrics, books.
+    pub listen: SocketAddr,
     /// Which requests are product events.
     pub classifier: ClassifierOptions,
     /// The secret that visitors are hashed with; needed to start.
@@ -37,11 +67,14 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            source: Source::Files,
+            group: "collector".to_owned(),
             paths: Vec::new(),
             from_start: false,
             state_dir: PathBuf::from("collector"),
             partitions: 8,
             poll: Duration::from_millis(50),
+            listen: SocketAddr::from(([127, 0, 0, 1], 8083)),
             classifier: ClassifierOptions::default(),
             visitor_key: VisitorKey::default(),
         }
@@ -64,6 +97,9 @@ impl Options {
                     format!("{} stands twice; it would be counted twice", path.display()),
                 ));
             }
+        }
+        if let Err(why) = eventlog::Group::new(&self.group) {
+            return Err(Invalid::new("group", why.why));
         }
         if self.state_dir.as_os_str().is_empty() {
             return Err(Invalid::new("state_dir", "is empty; name a folder for progress and dead letters"));
@@ -92,6 +128,7 @@ mod tests {
         for (wrong, field) in [
             (Options { paths: twice, ..good() }, "paths"),
             (Options { paths: vec!["/".into()], ..good() }, "paths"),
+            (Options { group: "a group".into(), ..good() }, "group"),
             (Options { state_dir: "".into(), ..good() }, "state_dir"),
             (Options { partitions: 0, ..good() }, "partitions"),
             (Options { partitions: 5_000, ..good() }, "partitions"),

@@ -11,7 +11,7 @@ use types::access::{DeadLetterBatch, DeadLetterNote};
 use types::{AccessEvent, Clock, EventBatch, codec, topics};
 
 use crate::Error;
-use crate::tail::Chunk;
+use crate::batch::Batch;
 
 /// How long product events are kept: a day of replay.
 pub const KEEP_EVENTS: Duration = Duration::from_secs(24 * 3600);
@@ -49,7 +49,7 @@ impl Publisher {
         Ok(Self { log, clock, partitions, events, dead })
     }
 
-    pub fn pack(&self, chunk: &Chunk) -> Result<Parcel, Error> {
+    pub fn pack(&self, chunk: &Batch) -> Result<Parcel, Error> {
         let at = self.clock.now();
         let source = Bytes::copy_from_slice(chunk.source.as_bytes());
         let mut by_partition: BTreeMap<u32, Vec<AccessEvent>> = BTreeMap::new();

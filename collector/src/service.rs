@@ -1,10 +1,13 @@
-//! The service: reads, publishes, commits, one chunk after the other. It must never commit what was not
-//! published, nor read on before it has committed.
+//! The service: reads, publishes, commits, one batch after the other, from files and from the event log in turn.
+//! It must never commit what was not published, nor read on before it has committed: that is the back-pressure.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::Router;
 use eventlog::{EventLog, EventLogError};
+use http_kit::Listening;
 use tokio::sync::watch;
 use tokio::task::{JoinError, spawn_blocking};
 use tokio_util::sync::CancellationToken;
@@ -12,13 +15,16 @@ use types::codec::CodecError;
 use types::{Clock, Invalid};
 
 use crate::account::Accounting;
+use crate::batch::Batch;
 use crate::decoder::Decoder;
 use crate::handle::{Handle, Snapshot};
+use crate::http;
 use crate::metrics;
 use crate::options::Options;
 use crate::publish::Publisher;
-use crate::store::{Store, StoreError};
-use crate::tail::{Chunk, Tail};
+use crate::source::{PartitionStatus, TopicSource};
+use crate::store::{Progress, Store, StoreError};
+use crate::tail::Tail;
 
 /// First and longest real pause between attempts. There is no last attempt: meanwhile the lines wait in
 /// their files, and the lag is seen.
@@ -43,6 +49,9 @@ pub enum Error {
     /// Notes of dead letters could not be encoded.
     #[error("dead letters cannot be encoded: {0}")]
     EncodeDead(#[from] CodecError),
+    /// The private listener.
+    #[error(transparent)]
+    Listen(#[from] std::io::Error),
     /// A worker thread crashed.
     #[error("the collector's worker crashed: {0}")]
     Crashed(#[from] JoinError),
@@ -54,25 +63,35 @@ impl Error {
         match self {
             Self::Store(error) => error.retryable(),
             Self::Log(error) => error.retryable(),
-            Self::Options(_) | Self::Encode(_) | Self::EncodeDead(_) | Self::Crashed(_) => false,
+            Self::Options(_) | Self::Encode(_) | Self::EncodeDead(_) | Self::Listen(_) | Self::Crashed(_) => false,
         }
     }
 }
 
 /// The collector, ready to run.
 pub struct Collector {
-    tail: Tail,
+    tail: Option<Tail>,
+    topic: Option<TopicSource>,
     store: Arc<Store>,
     publisher: Publisher,
     clock: Arc<dyn Clock>,
     poll: Duration,
     snapshot: watch::Sender<Snapshot>,
+    listener: Option<(Listening, Router)>,
 }
 
 /// How an effort that may be repeated ended.
 enum Ended {
     Done,
     /// Shutdown came first; what was in flight will be read again.
+    Stopped,
+}
+
+/// What a look at a source brought.
+enum Turn {
+    Worked,
+    /// Nothing was there. `true` if the source itself has waited for it.
+    Nothing(bool),
     Stopped,
 }
 
@@ -84,11 +103,16 @@ impl Collector {
             return Err(Invalid::new("visitor_key", "is missing; visitors are only stored as keyed hashes").into());
         }
         let decoder = Arc::new(Decoder::keyed(&options.classifier, &options.visitor_key)?);
-        let publisher = Publisher::new(log, Arc::clone(&clock), options.partitions).await?;
-        let poll = options.poll;
-        let worker_clock = Arc::clone(&clock);
+        let publisher = Publisher::new(Arc::clone(&log), Arc::clone(&clock), options.partitions).await?;
+        let (poll, kind, from_start) = (options.poll, options.source, options.from_start);
+        let (group, partitions) = (options.group.clone(), options.partitions);
+        let (worker_clock, worker_decoder) = (Arc::clone(&clock), Arc::clone(&decoder));
         let (store, tail, books) = spawn_blocking(move || {
-            let store = Arc::new(Store::open(&options.state_dir)?);
+            let store = Arc::new(Store::open(&options.state_dir, worker_clock.now())?);
+            let books = store.accounting()?;
+            if !kind.files() {
+                return Ok((store, None, books));
+            }
             let mut paths = Vec::with_capacity(options.paths.len());
             for path in &options.paths {
                 // Progress must be found again from whatever folder the program is started in.
@@ -96,13 +120,29 @@ impl Collector {
                     .map_err(|e| Invalid::new("paths", format!("{} has no absolute form: {e}", path.display())))?;
                 paths.push(absolute);
             }
-            let tail = Tail::open(paths, options.from_start, Arc::clone(&store), decoder, worker_clock)?;
-            let books = store.accounting()?;
-            Ok::<_, Error>((store, tail, books))
+            let tail = Tail::open(paths, options.from_start, Arc::clone(&store), worker_decoder, worker_clock)?;
+            Ok::<_, Error>((store, Some(tail), books))
         })
         .await??;
-        let (snapshot, _) = watch::channel(Snapshot { books, files: tail.status(), idle: false });
-        Ok(Self { tail, store, publisher, clock, poll, snapshot })
+        let topic = if kind.access_log() {
+            let (store, clock) = (Arc::clone(&store), Arc::clone(&clock));
+            Some(TopicSource::join(log, &group, from_start, partitions, store, decoder, clock).await?)
+        } else {
+            None
+        };
+        let files = tail.as_ref().map_or_else(Vec::new, Tail::status);
+        let (snapshot, _) = watch::channel(Snapshot { books, files, partitions: Vec::new(), idle: false });
+        Ok(Self { tail, topic, store, publisher, clock, poll, snapshot, listener: None })
+    }
+
+    /// Binds the private listener of a collector that is a process of its own: `/healthz`, `/readyz`,
+    /// `/v1/accounting`, and what `telemetry` brings (`/metrics`). Answers the address really bound; it is served
+    /// by [`Self::run`].
+    pub async fn listen(&mut self, address: SocketAddr, telemetry: Router) -> Result<SocketAddr, Error> {
+        let listening = http_kit::bind(address).await?;
+        let address = listening.address();
+        self.listener = Some((listening, http::router(self.handle(), telemetry)));
+        Ok(address)
     }
 
     /// A view of this collector.
@@ -110,46 +150,96 @@ impl Collector {
         Handle::new(self.snapshot.subscribe(), &self.store)
     }
 
-    /// Follows the logs until `shutdown`; the chunk in flight is finished first.
+    /// Follows the logs until `shutdown`; the batch in flight is finished first.
     pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), Error> {
-        tracing::info!(logs = self.snapshot.borrow().files.len(), "collector started");
+        let serving = self
+            .listener
+            .take()
+            .map(|(listening, router)| tokio::spawn(listening.serve(router, shutdown.clone().cancelled_owned())));
+        let logs = self.snapshot.borrow().files.len();
+        tracing::info!(logs, access_log = self.topic.is_some(), "collector started");
+        let ended = self.follow(&shutdown).await;
+        tracing::info!("collector stopped");
+        if let Some(serving) = serving {
+            // Without this service there is nothing to be asked.
+            if ended.is_err() {
+                serving.abort();
+            } else {
+                serving.await??;
+            }
+        }
+        ended
+    }
+
+    async fn follow(&mut self, shutdown: &CancellationToken) -> Result<(), Error> {
         let mut pause = FIRST_PAUSE;
         while !shutdown.is_cancelled() {
-            let mut tail = self.tail;
+            let turn = match self.turn(shutdown).await {
+                Ok(turn) => turn,
+                Err(error) if error.retryable() => {
+                    if matches!(rest(next_pause(&mut pause, &error), shutdown).await, Ended::Stopped) {
+                        break;
+                    }
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            pause = FIRST_PAUSE;
+            match turn {
+                Turn::Worked => {}
+                Turn::Stopped => break,
+                Turn::Nothing(waited) => {
+                    self.show(None);
+                    if !waited && matches!(rest(self.poll, shutdown).await, Ended::Stopped) {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One batch from each source that has one.
+    async fn turn(&mut self, shutdown: &CancellationToken) -> Result<Turn, Error> {
+        let mut turn = Turn::Nothing(false);
+        if let Some(mut tail) = self.tail.take() {
             let (back, next) = spawn_blocking(move || {
                 let next = tail.next_chunk();
                 (tail, next)
             })
             .await?;
-            self.tail = back;
-            let wait = match next {
-                Ok(Some(chunk)) => match self.deliver(chunk, &shutdown).await? {
-                    Ended::Done => {
-                        pause = FIRST_PAUSE;
-                        continue;
-                    }
-                    Ended::Stopped => break,
-                },
-                Ok(None) => {
-                    pause = FIRST_PAUSE;
-                    self.show(None);
-                    self.poll
+            self.tail = Some(back);
+            if let Some(batch) = next? {
+                if matches!(self.deliver(batch, shutdown).await?, Ended::Stopped) {
+                    return Ok(Turn::Stopped);
                 }
-                Err(error) if error.retryable() => next_pause(&mut pause, &error),
-                Err(error) => return Err(error.into()),
-            };
-            if matches!(rest(wait, &shutdown).await, Ended::Stopped) {
-                break;
+                turn = Turn::Worked;
             }
         }
-        tracing::info!("collector stopped");
-        Ok(())
+        let Some(topic) = &mut self.topic else { return Ok(turn) };
+        // With work in the files the event log is only asked for what is there already.
+        let wait = if matches!(turn, Turn::Worked) { Duration::ZERO } else { self.poll };
+        let next = tokio::select! {
+            next = topic.next_batch(wait) => next?,
+            () = shutdown.cancelled() => return Ok(Turn::Stopped),
+        };
+        let Some(batch) = next else {
+            return Ok(if matches!(turn, Turn::Worked) { turn } else { Turn::Nothing(true) });
+        };
+        let Progress::Partition(progress) = batch.progress.clone() else { return Ok(Turn::Worked) };
+        if matches!(self.deliver(batch, shutdown).await?, Ended::Stopped) {
+            return Ok(Turn::Stopped);
+        }
+        if let Some(topic) = &mut self.topic {
+            topic.commit(&progress).await;
+        }
+        Ok(Turn::Worked)
     }
 
-    /// Publishes a chunk, then commits it.
-    async fn deliver(&self, chunk: Box<Chunk>, shutdown: &CancellationToken) -> Result<Ended, Error> {
+    /// Publishes a batch, then commits it.
+    async fn deliver(&mut self, batch: Box<Batch>, shutdown: &CancellationToken) -> Result<Ended, Error> {
         let started = Instant::now();
-        let mut parcel = self.publisher.pack(&chunk)?;
+        let mut parcel = self.publisher.pack(&batch)?;
         let mut pause = FIRST_PAUSE;
         while let Err(error) = self.publisher.send(&mut parcel).await {
             if !error.retryable() {
@@ -161,11 +251,11 @@ impl Collector {
         }
         let before = self.snapshot.borrow().books.clone();
         let dropped_before = before.dead_letters_dropped;
-        let chunk: Arc<Chunk> = Arc::from(chunk);
+        let batch: Arc<Batch> = Arc::from(batch);
         let books = loop {
-            let (store, work, now) = (Arc::clone(&self.store), Arc::clone(&chunk), self.clock.now());
-            let books = before.clone().plus(&chunk.tally);
-            match spawn_blocking(move || store.commit(&work.checkpoint, &work.source, &work.dead, books, now)).await? {
+            let (store, work, now) = (Arc::clone(&self.store), Arc::clone(&batch), self.clock.now());
+            let books = before.clone().plus(&batch.tally);
+            match spawn_blocking(move || store.commit(&work, books, now)).await? {
                 Ok(books) => break books,
                 Err(error) if error.retryable() => {
                     if matches!(rest(next_pause(&mut pause, &error), shutdown).await, Ended::Stopped) {
@@ -175,18 +265,26 @@ impl Collector {
                 Err(error) => return Err(error.into()),
             }
         };
-        metrics::committed(&chunk.tally, books.dead_letters_dropped - dropped_before, started.elapsed());
+        metrics::committed(&batch.tally, books.dead_letters_dropped - dropped_before, started.elapsed());
         self.show(Some(books));
         Ok(Ended::Done)
     }
 
     /// Shows new books, or that there was nothing to do.
     fn show(&self, books: Option<Accounting>) {
-        let files = self.tail.status();
-        metrics::behind(files.iter().map(|file| file.behind).sum());
+        let files = self.tail.as_ref().map_or_else(Vec::new, Tail::status);
+        let partitions = self.topic.as_ref().map_or_else(Vec::new, TopicSource::status);
+        metrics::behind(
+            files.iter().map(|file| file.behind).sum(),
+            partitions.iter().map(PartitionStatus::behind).sum(),
+        );
+        if let Some(books) = &books {
+            metrics::balance(books);
+        }
         self.snapshot.send_modify(|snapshot| {
             snapshot.idle = books.is_none();
             snapshot.files = files;
+            snapshot.partitions = partitions;
             if let Some(books) = books {
                 snapshot.books = books;
             }

@@ -97,6 +97,10 @@ reasons!(
         WrongType = "wrong_type",
         /// A shipper's record whose message is again a shipper's record.
         NestedEnvelope = "nested_envelope",
+        /// Its time lies ahead of its log and of the clock, and no other line of the log lies there.
+        Future = "future",
+        /// Its time lies far behind its log, and no other line of the log lies there.
+        Ancient = "ancient",
     }
 );
 

@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
-use types::{AccessEvent, Timestamp};
+use types::Timestamp;
 
 use super::lines::{Cut, Lines};
-use crate::account::Accounting;
+use crate::batch::{Batch, Builder, Place, Timeline};
 use crate::decode::{DeadReason, MAX_LINE};
-use crate::decoder::{Decoder, Fate};
-use crate::store::{Checkpoint, Dead, MAX_DEAD_BYTES, Remembered, Store, StoreError};
+use crate::decoder::Decoder;
+use crate::sanity::Pace;
+use crate::store::{Checkpoint, Progress, Remembered, Store, StoreError};
 
 /// Bytes at a file's beginning that tell it from another with the same inode: a line or two, with its time.
 pub(crate) const PREFIX: usize = 256;
@@ -151,20 +152,10 @@ fn modified(about: &Metadata) -> i64 {
     about.mtime().saturating_mul(1000).saturating_add(about.mtime_nsec() / 1_000_000)
 }
 
-/// Lines of one file that go through publishing and checkpoint together.
-#[derive(Debug)]
-pub(crate) struct Chunk {
-    pub source: Arc<str>,
-    pub events: Vec<AccessEvent>,
-    pub dead: Vec<Dead>,
-    pub tally: Accounting,
-    pub checkpoint: Checkpoint,
-}
-
 /// What reading brought.
 #[derive(Debug)]
 pub(crate) enum Read {
-    Chunk(Box<Chunk>),
+    Chunk(Box<Batch>),
     /// No whole line more.
     Nothing,
     /// The file was truncated or overwritten: what was read is another generation's.
@@ -202,6 +193,8 @@ pub(crate) struct Followed {
     pub modified: i64,
     /// When another file took its place, or later, when it last grew since.
     pub rotated: Option<Timestamp>,
+    /// The times of the log so far.
+    pub pace: Pace,
     /// Its bytes were overwritten; what was read of them before is still to be cut.
     pub gone: bool,
 }
@@ -211,13 +204,13 @@ impl Followed {
     pub fn new(store: &Store, path: &str, found: Found, position: u64) -> Result<Self, StoreError> {
         let fingerprint = Fingerprint::of(&found.prefix);
         let id = store.add(path, found.device, found.inode, &fingerprint, position, found.modified)?;
-        Ok(Self::following(id, None, found, position))
+        Ok(Self::following(id, None, found, position, store.pace(path)?))
     }
     /// Follows on where the store says.
     pub fn resume(row: &Remembered, found: Found) -> Self {
-        Self::following(row.id, row.name.clone(), found, row.position)
+        Self::following(row.id, row.name.clone(), found, row.position, row.pace)
     }
-    fn following(id: i64, name: Option<Arc<str>>, found: Found, position: u64) -> Self {
+    fn following(id: i64, name: Option<Arc<str>>, found: Found, position: u64, pace: Pace) -> Self {
         Self {
             id,
             name,
@@ -229,6 +222,7 @@ impl Followed {
             length: found.length,
             modified: found.modified,
             rotated: None,
+            pace,
             gone: false,
         }
     }
@@ -254,9 +248,9 @@ impl Followed {
     }
 
     /// The next chunk. With `last` the bytes behind the last line end are a line, and the file is done with.
-    pub fn read(&mut self, store: &Store, decoder: &Decoder, last: bool) -> Result<Read, Trouble> {
+    pub fn read(&mut self, store: &Store, decoder: &Decoder, now: Timestamp, last: bool) -> Result<Read, Trouble> {
         if self.gone {
-            return self.cut(store, decoder, true).map_err(Trouble::Store);
+            return self.cut(store, decoder, now, true).map_err(Trouble::Store);
         }
         let about = self.file.metadata()?;
         let length = about.len();
@@ -275,36 +269,27 @@ impl Followed {
         self.prefix = prefix;
         self.length = length.max(self.lines.read_end());
         self.modified = modified(&about);
-        self.cut(store, decoder, last).map_err(Trouble::Store)
+        self.cut(store, decoder, now, last).map_err(Trouble::Store)
     }
 
-    fn cut(&mut self, store: &Store, decoder: &Decoder, last: bool) -> Result<Read, StoreError> {
+    fn cut(&mut self, store: &Store, decoder: &Decoder, now: Timestamp, last: bool) -> Result<Read, StoreError> {
         let source = match &self.name {
             Some(name) => Arc::clone(name),
             None if self.prefix.is_empty() => Arc::from(""),
             None => self.christen(store)?,
         };
-        let mut tally = Accounting::default();
-        let mut events = Vec::new();
-        let mut dead = Vec::new();
-        self.lines.cut(last, |offset, cut| {
-            tally.line();
-            let (fate, bytes) = match cut {
-                Cut::Line(bytes) => (decoder.line(bytes, offset), bytes),
-                Cut::TooLong(head) => (Fate::Dead(DeadReason::TooLong), head),
-            };
-            tally.end(&fate);
-            match fate {
-                Fate::Event(event) => events.push(event),
-                Fate::Filtered(_) => {}
-                Fate::Dead(reason) => {
-                    dead.push(Dead { offset, reason, bytes: bytes[..bytes.len().min(MAX_DEAD_BYTES)].to_vec() });
-                }
-            }
+        let mut builder = Builder::new(decoder, now);
+        let mut timeline = Timeline::at(self.pace);
+        self.lines.cut(last, |offset, cut| match cut {
+            Cut::Line(bytes) => builder.line(&mut timeline, offset, bytes, Place::default),
+            Cut::TooLong(head) => builder.unreadable(offset, DeadReason::TooLong, head, false),
         });
+        builder.settle(&mut timeline);
+        let Builder { events, dead, tally, .. } = builder;
         if tally.lines == 0 && !last {
             return Ok(Read::Nothing);
         }
+        self.pace = timeline.pace();
         let checkpoint = Checkpoint {
             id: self.id,
             device: self.device,
@@ -313,8 +298,9 @@ impl Followed {
             position: self.lines.position(),
             modified: self.modified,
             finished: last && self.lines.position() == self.lines.read_end(),
+            pace: self.pace,
         };
-        Ok(Read::Chunk(Box::new(Chunk { source, events, dead, tally, checkpoint })))
+        Ok(Read::Chunk(Box::new(Batch { source, events, dead, tally, progress: Progress::File(checkpoint) })))
     }
 
     /// Device, inode and fingerprint say which file it is; the number that the store gave it tells it from a

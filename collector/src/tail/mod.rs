@@ -15,12 +15,13 @@ use std::time::Duration;
 use serde::Serialize;
 use types::{Clock, Timestamp};
 
-pub(crate) use file::{Chunk, Fingerprint};
+pub(crate) use file::Fingerprint;
 use file::{Followed, Found, Read, Trouble};
 
+use crate::batch::Batch;
 use crate::decoder::Decoder;
 use crate::metrics;
-use crate::store::{Remembered, Store, StoreError};
+use crate::store::{Progress, Remembered, Store, StoreError};
 
 /// How long a rotated file must have been quiet, in real time, before it is done with: a writer may hold it
 /// open until it is told to reopen its log. Nothing waits for this, the new file is read meanwhile.
@@ -103,7 +104,7 @@ impl Tail {
     }
 
     /// The next chunk of any log, each in its turn; `None` if there is no whole line more.
-    pub fn next_chunk(&mut self) -> Result<Option<Box<Chunk>>, StoreError> {
+    pub fn next_chunk(&mut self) -> Result<Option<Box<Batch>>, StoreError> {
         for _ in 0..self.logs.len() {
             let at = self.next % self.logs.len();
             self.next = at + 1;
@@ -279,22 +280,22 @@ impl Log {
     }
 
     /// The next chunk of the oldest file that has one.
-    fn read(&mut self, store: &Store, decoder: &Decoder, clock: &dyn Clock) -> Result<Option<Box<Chunk>>, Trouble> {
+    fn read(&mut self, store: &Store, decoder: &Decoder, clock: &dyn Clock) -> Result<Option<Box<Batch>>, Trouble> {
         let mut at = 0;
         let mut rounds = 0;
         while let Some(file) = self.files.get_mut(at) {
             let before = file.length;
-            let mut read = file.read(store, decoder, false)?;
+            let mut read = file.read(store, decoder, clock.now(), false)?;
             if let Some(since) = file.rotated {
                 if file.length != before {
                     file.rotated = Some(clock.now());
                 } else if matches!(read, Read::Nothing) && file.at_end() && lingered(clock, since) {
-                    read = file.read(store, decoder, true)?;
+                    read = file.read(store, decoder, clock.now(), true)?;
                 }
             }
             match read {
                 Read::Chunk(chunk) => {
-                    if chunk.checkpoint.finished {
+                    if matches!(&chunk.progress, Progress::File(checkpoint) if checkpoint.finished) {
                         self.files.remove(at);
                     }
                     return Ok(Some(chunk));
