@@ -44,6 +44,8 @@ pub const RETRIES: &str = "seckill_core_retries_total";
 /// Registers the help texts.
 pub fn describe() {
     crate::stock::db::metrics::describe();
+    #[cfg(feature = "redis")]
+    crate::stock::redis::server::metrics::describe();
     describe_counter!(ATTEMPTS, "Purchase calls answered, by tier and outcome");
     describe_counter!(ORDERS, "Orders committed, by the tier that accepted them");
     describe_counter!(REFUSALS, "Refused purchase calls and refusing decisions, by reason");

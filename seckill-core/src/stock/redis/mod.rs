@@ -4,6 +4,10 @@
 pub mod in_process;
 pub(crate) mod path;
 pub mod rules;
+#[cfg(feature = "redis")]
+pub mod server;
+
+use std::time::Duration;
 
 use async_trait::async_trait;
 use types::{BuyerId, Epoch, IdempotencyKey, LeaseId, Sku, Timestamp};
@@ -11,6 +15,8 @@ use types::{BuyerId, Epoch, IdempotencyKey, LeaseId, Sku, Timestamp};
 use crate::stock::store::BodyHash;
 
 pub use in_process::InProcessLeases;
+#[cfg(feature = "redis")]
+pub use server::{RedisLeases, RedisLeasesOptions};
 
 /// A lease as it is loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,9 +88,37 @@ pub enum GrantReply {
 }
 
 /// What the lease store could not do.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("the lease store is unavailable: {0}")]
-pub struct LeaseStoreError(pub String);
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LeaseStoreError {
+    /// As many calls are under way as may be; nothing was done.
+    #[error("the lease store already has {0} calls under way")]
+    Full(u32),
+    /// No answer in time. A grant may have been made: the same call again gets the same one.
+    #[error("the lease store did not answer within {0:?}")]
+    Late(Duration),
+    /// Not to be reached, or not able to answer now. A grant may have been made, as above.
+    #[error("the lease store is unavailable: {0}")]
+    Away(String),
+    /// The store refuses, and will until an operator mends something; nothing was done.
+    #[error("the lease store refuses: {0}")]
+    Refused(String),
+}
+
+impl LeaseStoreError {
+    /// Whether the same call may succeed later.
+    pub fn retryable(&self) -> bool {
+        !matches!(self, Self::Refused(_))
+    }
+    /// Its label in metrics, from a closed set.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Full(_) => "full",
+            Self::Late(_) => "late",
+            Self::Away(_) => "away",
+            Self::Refused(_) => "refused",
+        }
+    }
+}
 
 /// The lease store.
 #[async_trait]
