@@ -3,6 +3,8 @@
 
 mod check;
 mod group;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod memory;
 pub mod metrics;
 pub mod partition;
@@ -17,6 +19,8 @@ use bytes::Bytes;
 use types::{Invalid, Timestamp};
 
 pub use check::{MAX_APPEND_BYTES, MAX_KEY_AND_HEADERS, MAX_SUBSCRIBED};
+#[cfg(feature = "kafka")]
+pub use kafka::{KafkaLog, KafkaLogOptions};
 pub use memory::MemoryLog;
 pub use partition::partition_for;
 pub use sqlite::{SqliteLog, SqliteLogOptions};

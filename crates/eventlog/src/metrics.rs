@@ -21,6 +21,11 @@ pub const CONSUMER_LAG: &str = "eventlog_consumer_lag_records";
 pub const REMOVED_RECORDS: &str = "eventlog_removed_records_total";
 /// Records that retention removed before a group had committed them; by topic.
 pub const REMOVED_UNREAD: &str = "eventlog_removed_unread_records_total";
+/// Appends that failed, of whose records all, some or none may be there; by topic. Kafka only.
+pub const FAILED_APPENDS: &str = "eventlog_failed_appends_total";
+/// Times that a reader found its offset gone (retention overtook it, the log was cut off or made anew) and went to the
+/// oldest record kept; by group and topic. Kafka only.
+pub const OFFSET_RESETS: &str = "eventlog_offset_resets_total";
 
 /// Tells the recorder what the numbers mean; once, after it is installed.
 pub fn describe() {
@@ -33,6 +38,11 @@ pub fn describe() {
     describe_gauge!(CONSUMER_LAG, "Records between a group's commit and the end, by group, topic and partition");
     describe_counter!(REMOVED_RECORDS, "Records removed by retention or compaction, by topic");
     describe_counter!(REMOVED_UNREAD, "Records removed by retention before a group had committed them, by topic");
+    describe_counter!(FAILED_APPENDS, "Appends to Kafka that failed, by topic");
+    describe_counter!(
+        OFFSET_RESETS,
+        "Times a reader's offset was gone and it went to the oldest record, by group and topic"
+    );
 }
 
 fn label(text: &str) -> ::metrics::SharedString {
@@ -52,4 +62,19 @@ pub(crate) fn lag(group: &Group, partition: &TopicPartition, records: u64) {
         "topic" => label(partition.topic.as_str()),
         "partition" => partition.partition.to_string())
     .set(records as f64);
+}
+
+#[cfg(feature = "kafka")]
+pub(crate) fn append_failed(topic: &Topic) {
+    ::metrics::counter!(FAILED_APPENDS, "topic" => label(topic.as_str())).increment(1);
+}
+
+/// Says once that a reader's offset was gone. What lay between was removed unread, unless the log was made anew.
+#[cfg(feature = "kafka")]
+pub(crate) fn offset_reset(group: &Group, partition: &TopicPartition, from: u64, to: u64) {
+    tracing::error!(%group, topic = %partition.topic, partition = partition.partition, from, to,
+        "the reader's offset is gone; it goes on at the oldest record kept");
+    let topic = label(partition.topic.as_str());
+    ::metrics::counter!(OFFSET_RESETS, "group" => label(group.as_str()), "topic" => topic.clone()).increment(1);
+    ::metrics::counter!(REMOVED_UNREAD, "topic" => topic).increment(to.saturating_sub(from));
 }
