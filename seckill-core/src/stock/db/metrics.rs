@@ -15,6 +15,12 @@ pub const VERDICTS: &str = "seckill_stock_verdicts_total";
 pub const FAILED_GROUPS: &str = "seckill_stock_failed_groups_total";
 /// Commands refused because the writer's queue was full (counter, label-free).
 pub const OVERLOADED: &str = "seckill_stock_overloaded_total";
+/// Statements sent to the server (counter, label-free). Divided by the verdicts: statements per attempt.
+pub const STATEMENTS: &str = "seckill_stock_statements_total";
+/// Transactions run again (counter, label `why`: `deadlock`, `lock_wait`, `lost`, `slow`, `busy` or `race`).
+pub const RETRIES: &str = "seckill_stock_retries_total";
+/// Commits whose answer was lost (counter, label `end`: `committed`, `rolled_back` or `unresolved`).
+pub const UNKNOWN_COMMITS: &str = "seckill_stock_unknown_commits_total";
 
 /// Tells the recorder what the names mean.
 pub fn describe() {
@@ -23,6 +29,9 @@ pub fn describe() {
     describe_counter!(VERDICTS, Unit::Count, "Purchase attempts by what the stock store said of them");
     describe_counter!(FAILED_GROUPS, Unit::Count, "Stock transactions that were rolled back, by why");
     describe_counter!(OVERLOADED, Unit::Count, "Commands refused because the stock writer's queue was full");
+    describe_counter!(STATEMENTS, Unit::Count, "Statements that the stock store sent to its database server");
+    describe_counter!(RETRIES, Unit::Count, "Stock transactions that were run again, by why");
+    describe_counter!(UNKNOWN_COMMITS, Unit::Count, "Commits whose answer was lost, by what they turned out to be");
 }
 
 /// The label of a verdict, from a closed set. A decision made earlier is `replayed`.

@@ -1,6 +1,10 @@
 //! SQL providers of the stock store, and the rules they share. Nothing outside names a table.
 
+#[cfg(feature = "mysql")]
+pub mod mariadb;
 pub mod metrics;
 pub mod move_ruling;
 pub mod ruling;
+mod sale_rules;
 pub mod sqlite;
+mod words;

@@ -1,9 +1,26 @@
 //! The rules by which a purchase attempt and a payment are decided, as pure functions over what one
 //! transaction has read. They read and write nothing; the SQL that follows is conditional all the same.
 
-use types::Timestamp;
+use types::{Money, SaleName, Timestamp};
 
 use crate::stock::store::{BodyHash, Claim, Decision, OrderState, Outcome, Resubmit, SaleState, Verdict};
+
+/// What a sale and its product say, the same for every attempt on the product.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Terms {
+    /// The sale that the product is in.
+    pub sale: SaleName,
+    /// The sale's state beside its window.
+    pub state: SaleState,
+    /// First moment at which the door takes purchases.
+    pub opens: Timestamp,
+    /// First moment at which it no longer does.
+    pub closes: Timestamp,
+    /// Price of one unit.
+    pub price: Money,
+    /// Most units that one buyer may hold.
+    pub limit: u64,
+}
 
 /// What the transaction knows of an undecided attempt. Units are of the attempt's product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

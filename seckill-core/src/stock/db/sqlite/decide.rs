@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 use rusqlite::{Connection, OptionalExtension, params};
-use types::{BuyerId, IdempotencyKey, LeaseId, Money, SaleName, Sku, Tier, Timestamp};
+use types::{BuyerId, IdempotencyKey, LeaseId, Sku, Tier, Timestamp};
 
 use super::fault::Fault;
 use super::{orders, read, rows};
-use crate::stock::db::ruling::{self, LeaseView, Ruling, View};
-use crate::stock::store::{Attempt, BodyHash, Claim, Decision, OrderState, Outcome, SaleState, Verdict};
+use crate::stock::db::ruling::{self, LeaseView, Ruling, Terms, View};
+use crate::stock::store::{Attempt, BodyHash, Claim, Decision, OrderState, Outcome, Verdict};
 
 /// Decides attempts in order, each on its own merits. An attempt for an unknown product, or for no unit at
 /// all, is `NotOnSale` and binds nothing.
@@ -42,16 +42,6 @@ pub(super) fn conclude(
         key,
         Decision { body_hash, product: product.clone(), outcome: Outcome::Deadline, at: now },
     )
-}
-
-/// What a sale and its product say, the same for every attempt of one call.
-struct Terms {
-    sale: SaleName,
-    state: SaleState,
-    opens: Timestamp,
-    closes: Timestamp,
-    price: Money,
-    limit: u64,
 }
 
 struct Desk<'a> {

@@ -1,13 +1,13 @@
 //! Creates and changes sales. It gives a product its stock once; it never touches the stock of a product
 //! that is there already.
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashSet;
 use rusqlite::{Connection, OptionalExtension, params};
-use types::sale::MAX_LIMIT;
 use types::{PageId, ProductSpec, SaleName, SaleSpec, Sku, Timestamp};
 
 use super::fault::Fault;
 use super::{read, rows};
+use crate::stock::db::sale_rules::{self, Fate};
 use crate::stock::store::{SaleApplied, SaleState};
 
 /// A refusal (with its text) or a fault.
@@ -24,9 +24,6 @@ impl From<rusqlite::Error> for Stop {
     fn from(e: rusqlite::Error) -> Self {
         Self::Fault(e.into())
     }
-}
-fn refuse<T>(why: impl Into<String>) -> Result<T, Stop> {
-    Err(Stop::Refused(why.into()))
 }
 
 /// Creates the sale or changes its window, names, prices, limits, pages and initial tiers.
@@ -57,17 +54,6 @@ pub(super) fn apply(tx: &Connection, sale: &SaleSpec, now: Timestamp) -> Result<
     Ok(if plan.exists { SaleApplied::Updated } else { SaleApplied::Created })
 }
 
-/// What becomes of a product of the file.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    /// It is new: product and stock are inserted.
-    Insert,
-    /// It is in this sale already: all but its stock may change.
-    Update,
-    /// It comes from a closed sale, at rest: it gets new stock.
-    Return,
-}
-
 struct Plan {
     exists: bool,
     fates: Vec<Fate>,
@@ -76,18 +62,10 @@ struct Plan {
 
 fn check(tx: &Connection, sale: &SaleSpec) -> Result<Plan, Stop> {
     let state = state_of(tx, &sale.name)?;
-    if state == Some(SaleState::Closed) {
-        return refuse(format!("name: sale {} is closed for ever; choose another name", sale.name));
-    }
-    if sale.closes <= sale.opens {
-        return refuse(format!("closes: {} is not after opens {}", sale.closes, sale.opens));
-    }
-    let mut seen = HashSet::new();
+    sale_rules::check_file(sale, state).map_err(Stop::Refused)?;
+    let seen: HashSet<&str> = sale.products.iter().map(|product| product.sku.as_str()).collect();
     let mut fates = Vec::with_capacity(sale.products.len());
     for product in &sale.products {
-        if !seen.insert(product.sku.as_str()) {
-            return refuse(format!("sku: {} appears twice", product.sku));
-        }
         fates.push(check_product(tx, &sale.name, product)?);
     }
     check_pages(tx, sale)?;
@@ -96,49 +74,23 @@ fn check(tx: &Connection, sale: &SaleSpec) -> Result<Plan, Stop> {
 }
 
 fn check_product(tx: &Connection, sale: &SaleName, product: &ProductSpec) -> Result<Fate, Stop> {
-    let sku = &product.sku;
-    if product.price.minor() == 0 || product.price.times(MAX_LIMIT).is_err() {
-        return refuse(format!("price: {sku}: must be above 0 and such that {MAX_LIMIT} units have a price"));
-    }
-    if product.limit == 0 || product.limit > MAX_LIMIT {
-        return refuse(format!("limit: {sku}: must be 1 to {MAX_LIMIT}"));
-    }
-    if product.stock > types::sale::MAX_STOCK {
-        return refuse(format!("stock: {sku}: must be at most {}", types::sale::MAX_STOCK));
-    }
-    let Some(row) = read::product(tx, sku)? else { return Ok(Fate::Insert) };
-    if row.state.sale == *sale {
-        let brought: i64 =
-            tx.query_row("SELECT stock FROM product WHERE product_id = ?1", [sku.as_str()], |row| row.get(0))?;
-        if rows::int(product.stock)? != brought {
-            return refuse(format!(
-                "stock: {sku}: came with {brought} units, not {}; a sale's file does not change stock",
-                product.stock
-            ));
-        }
-        return Ok(Fate::Update);
-    }
-    if row.sale_state != SaleState::Closed {
-        return refuse(format!("sku: {sku} is in sale {}, which is not closed", row.state.sale));
-    }
-    let at_rest =
-        row.lease.is_none() && row.state.phase == types::Phase::Active && row.state.tier != types::Tier::Redis;
-    if !at_rest {
-        return refuse(format!("sku: {sku} is still leaving its closed sale {}; try again soon", row.state.sale));
-    }
-    Ok(Fate::Return)
+    let there = match read::product(tx, &product.sku)? {
+        Some(row) => Some((row, brought(tx, &product.sku)?)),
+        None => None,
+    };
+    let there = there.as_ref().map(|(row, brought)| (row, *brought));
+    sale_rules::check_product(sale, product, there).map_err(Stop::Refused)
 }
 
-/// A page's heat is one product's: no page may lead to two products of unclosed sales.
+fn brought(tx: &Connection, sku: &Sku) -> Result<u64, Fault> {
+    let mut find = tx.prepare_cached("SELECT stock FROM product WHERE product_id = ?1")?;
+    let mut found = find.query([sku.as_str()])?;
+    let row = found.next()?.ok_or_else(|| Fault::broken(format!("product {sku} has no row")))?;
+    rows::count(row, "stock")
+}
+
 fn check_pages(tx: &Connection, sale: &SaleSpec) -> Result<(), Stop> {
-    let mut owners: HashMap<&PageId, &Sku> = HashMap::new();
-    for product in &sale.products {
-        for page in &product.pages {
-            if owners.insert(page, &product.sku).is_some() {
-                return refuse(format!("pages: {page} appears twice"));
-            }
-        }
-    }
+    let owners = sale_rules::page_owners(sale).map_err(Stop::Refused)?;
     let mut find = tx.prepare_cached(
         "SELECT p.product_id, p.pages FROM product p JOIN sale s ON s.name = p.sale \
          WHERE s.state <> 'closed' AND s.name <> ?1",
@@ -148,9 +100,7 @@ fn check_pages(tx: &Connection, sale: &SaleSpec) -> Result<(), Stop> {
         let (other, pages): (String, String) = (row.get(0)?, row.get(1)?);
         let pages: Vec<PageId> =
             serde_json::from_str(&pages).map_err(|e| Fault::broken(format!("pages of {other}: {e}")))?;
-        if let Some(page) = pages.iter().find(|page| owners.contains_key(page)) {
-            return refuse(format!("pages: {page} is a page of {other} in another sale"));
-        }
+        sale_rules::check_pages(&owners, &other, &pages).map_err(Stop::Refused)?;
     }
     Ok(())
 }
@@ -168,9 +118,7 @@ fn check_removed(tx: &Connection, sale: &SaleName, kept: &HashSet<&str>) -> Resu
             |row| row.get(0),
         )?;
         if used {
-            return refuse(format!(
-                "product: {sku} was ordered or moved and cannot be removed; close the sale instead"
-            ));
+            return Err(Stop::Refused(sale_rules::cannot_remove(sku)));
         }
     }
     Ok(gone)
