@@ -156,7 +156,7 @@ impl MariaStoreOptions {
                 return Err(Invalid::new(what, format!("is not in {MIN_LIMIT:?} to {MAX_LIMIT:?}")));
             }
         }
-        if self.lock_wait.as_millis() % 1_000 != 0 {
+        if self.lock_wait.subsec_millis() != 0 {
             return Err(Invalid::new("stock.mariadb.lock_wait", "must be whole seconds: the server knows no others"));
         }
         if self.statement_limit <= self.lock_wait {
@@ -238,7 +238,7 @@ mod tests {
             assert!(why.contains(&format!("stock.mariadb.{field}")), "{why}");
         }
         let text = serde_json::to_string(&good()).unwrap();
-        insta::assert_snapshot!(text, @"");
+        insta::assert_snapshot!(text, @r#"{"host":"127.0.0.1","port":3306,"user":"seckill","database":"seckill","password_file":null,"queue":8192,"group":500,"linger":"1ms","readers":4,"connect_limit":"2s","read_limit":"2s","statement_limit":"3s","lock_wait":"1s","patience":"5s"}"#);
         assert!(serde_json::from_str::<MariaStoreOptions>(r#"{"password":"x"}"#).is_err(), "an unknown field");
     }
 }
