@@ -147,6 +147,78 @@ async fn create_if_missing(
     }
 }
 
+/// The ports that a core stands on.
+pub(crate) struct Ports {
+    pub(crate) store: Arc<dyn StockStore>,
+    pub(crate) leases: Arc<dyn LeaseStore>,
+    pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// Creates what topics are missing, reads the products, and makes what all parts of a core share.
+pub(crate) async fn share(options: Options, ports: Ports, secret: TicketSecret, ids: Ids) -> Result<Shared, CoreError> {
+    let Ports { store, leases, log, clock } = ports;
+    let topics = Topics::new()?;
+    let purchases = Retention::Time(KEEP_PURCHASES);
+    create(&*log, &topics.grants, options.partitions, purchases).await?;
+    create(&*log, &topics.queue, options.partitions, purchases).await?;
+    let events = Retention::Time(KEEP_EVENTS);
+    create_if_missing(&*log, &topics.order_events, options.partitions, events).await?;
+    create_if_missing(&*log, &topics.product_state, 1, Retention::Compacted).await?;
+    create_if_missing(&*log, &topics.dead_letters, 1, events).await?;
+    Ok(Shared {
+        core: options.core_id()?,
+        incarnation: ids.incarnation(),
+        table: TierTable::open(store.clone()).await?,
+        options,
+        store,
+        leases,
+        log,
+        clock,
+        topics,
+        recent: Recent::new(),
+        backlog: Backlog::default(),
+        queue_rate: Rate::new(),
+        grants_rate: Rate::new(),
+        secret,
+        ids,
+        handover_waiters: Semaphore::new(MAX_HANDOVER_WAITERS),
+        condemned: parking_lot::Mutex::default(),
+        resubmissions: resubmit::Resubmissions::default(),
+        wake_mover: Notify::new(),
+        wake_outbox: Notify::new(),
+        moves: broadcast::channel(MOVES_KEPT).0,
+        grants_pulse: Pulse::new(),
+        queue_pulse: Pulse::new(),
+    })
+}
+
+/// Starts what decides and moves: consumers, resubmission, expiry, the tier table's refresh, the mover.
+pub(crate) fn spawn_workers(
+    working: &mut JoinSet<Result<(), CoreError>>,
+    shared: &Arc<Shared>,
+    mover: Arc<Mover>,
+    stop: &CancellationToken,
+) {
+    for source in [Source::Grants, Source::Queue] {
+        let (shared, stop) = (shared.clone(), stop.clone());
+        working.spawn(async move { Ok(consumer::run(&shared, source, stop).await?) });
+    }
+    spawn(working, shared, stop, |shared, stop| async move { resubmit::run(&shared, stop).await });
+    spawn(working, shared, stop, |shared, stop| async move { expiry::run(&shared, stop).await });
+    spawn(working, shared, stop, |shared, stop| async move { keep_fresh(&shared, stop).await });
+    spawn(working, shared, stop, |_, stop| mover.run(stop));
+}
+
+/// Starts the relay of order events, which ends last.
+pub(crate) fn spawn_relay(
+    relaying: &mut JoinSet<Result<(), CoreError>>,
+    shared: &Arc<Shared>,
+    stop: &CancellationToken,
+) {
+    spawn(relaying, shared, stop, |shared, stop| async move { outbox::run(&shared, stop).await });
+}
+
 impl SeckillCore {
     /// Checks the options, creates what topics are missing, reads products and plan, binds the listeners.
     #[expect(clippy::too_many_arguments, reason = "each is a port of its own; the binary's wiring names them once")]
@@ -161,46 +233,13 @@ impl SeckillCore {
         extra_private: Router,
     ) -> Result<Self, CoreError> {
         options.check()?;
-        let topics = Topics::new()?;
-        let purchases = Retention::Time(KEEP_PURCHASES);
-        create(&*log, &topics.grants, options.partitions, purchases).await?;
-        create(&*log, &topics.queue, options.partitions, purchases).await?;
-        let events = Retention::Time(KEEP_EVENTS);
-        create_if_missing(&*log, &topics.order_events, options.partitions, events).await?;
-        create_if_missing(&*log, &topics.product_state, 1, Retention::Compacted).await?;
-        create_if_missing(&*log, &topics.dead_letters, 1, events).await?;
-
         let plan = Arc::new(PlanClient::open(&options.data_dir)?);
         let public = bind(options.public).await?;
         let private = bind(options.private).await?;
         let admin = bind(options.admin).await?;
         let (desk, results) = PaymentDesk::simulated(options.payment, options.seed, clock.clone());
-        let ids = Ids::from_entropy();
-        let shared = Arc::new(Shared {
-            core: options.core_id()?,
-            incarnation: ids.incarnation(),
-            table: TierTable::open(store.clone()).await?,
-            options,
-            store,
-            leases,
-            log,
-            clock,
-            topics,
-            recent: Recent::new(),
-            backlog: Backlog::default(),
-            queue_rate: Rate::new(),
-            grants_rate: Rate::new(),
-            secret: ticket_secret,
-            ids,
-            handover_waiters: Semaphore::new(MAX_HANDOVER_WAITERS),
-            condemned: parking_lot::Mutex::default(),
-            resubmissions: resubmit::Resubmissions::default(),
-            wake_mover: Notify::new(),
-            wake_outbox: Notify::new(),
-            moves: broadcast::channel(MOVES_KEPT).0,
-            grants_pulse: Pulse::new(),
-            queue_pulse: Pulse::new(),
-        });
+        let ports = Ports { store, leases, log, clock };
+        let shared = Arc::new(share(options, ports, ticket_secret, Ids::from_entropy()).await?);
         let mover = Arc::new(Mover::new(shared.clone(), plan.clone()));
         let app = App { shared: shared.clone(), plan, mover, desk: Arc::new(desk) };
         Ok(Self { shared, app, results, authenticator, extra_private, public, private, admin })
@@ -234,20 +273,12 @@ impl SeckillCore {
         serving.spawn(private.serve(http::private(app.clone(), authenticator, extra_private), stop(&workers)));
 
         let mut working: JoinSet<Result<(), CoreError>> = JoinSet::new();
-        for source in [Source::Grants, Source::Queue] {
-            let (shared, workers) = (shared.clone(), workers.clone());
-            working.spawn(async move { Ok(consumer::run(&shared, source, workers).await?) });
-        }
-        spawn(&mut working, &shared, &workers, |shared, stop| async move { resubmit::run(&shared, stop).await });
-        spawn(&mut working, &shared, &workers, |shared, stop| async move { expiry::run(&shared, stop).await });
-        spawn(&mut working, &shared, &workers, |shared, stop| async move { keep_fresh(&shared, stop).await });
-        let mover = app.mover.clone();
-        spawn(&mut working, &shared, &workers, |_, stop| mover.run(stop));
+        spawn_workers(&mut working, &shared, app.mover.clone(), &workers);
         let desk = app.desk.clone();
         spawn(&mut working, &shared, &workers, |shared, stop| async move { desk.run(&shared, results, stop).await });
 
         let mut relaying: JoinSet<Result<(), CoreError>> = JoinSet::new();
-        spawn(&mut relaying, &shared, &relay, |shared, stop| async move { outbox::run(&shared, stop).await });
+        spawn_relay(&mut relaying, &shared, &relay);
         tracing::info!(core = %shared.core, "the core runs");
 
         // Until shutdown nothing ends by itself; what does is a defect and takes the core down, cleanly.
