@@ -16,6 +16,14 @@ pub enum AuditError {
     /// The store could not be opened or read, or its tables are not the ones this auditor knows.
     #[error("cannot read the stock store: {0}")]
     Store(#[from] rusqlite::Error),
+    /// The store's server could not be asked, or holds what the auditor does not know.
+    #[error("cannot read the stock store: {why}")]
+    Server {
+        /// What went wrong.
+        why: String,
+        /// Whether it may go right later.
+        retryable: bool,
+    },
     /// A file could not be read.
     #[error("cannot read {path}: {source}")]
     File {
@@ -44,6 +52,7 @@ impl AuditError {
                 e.sqlite_error_code(),
                 Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked)
             ),
+            Self::Server { retryable, .. } => *retryable,
             Self::File { .. } => true,
             Self::Journal { .. } => false,
         }

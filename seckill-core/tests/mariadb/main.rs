@@ -3,7 +3,13 @@
 #![cfg(feature = "mysql")]
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+mod auditor;
+mod cores;
+mod faults;
+mod migrations;
 mod place;
+mod proxy;
+mod speed;
 #[path = "../store_suite/mod.rs"]
 mod store_suite;
 

@@ -49,8 +49,18 @@ impl Database {
         let url = server.db.create_database().unwrap();
         Arc::new(Self { url, connection: Mutex::new(None), _server: Some(server) })
     }
+    /// One of a server that the test keeps itself.
+    pub fn at(url: String) -> Arc<Self> {
+        Arc::new(Self { url, connection: Mutex::new(None), _server: None })
+    }
     pub fn options(&self) -> MariaStoreOptions {
         MariaStoreOptions { url: Some(self.url.clone()), ..MariaStoreOptions::default() }
+    }
+    /// What the auditor, who shares no code with the store, says of it at rest.
+    pub fn audit(&self) -> audit::Report {
+        let store = audit::stock::Store::Server(audit::stock::Server::new(&self.url, None));
+        let options = audit::stock::Options::at_rest(crate::store_suite::NOW.millis());
+        audit::stock::audit_store(&store, &[], &options, None).unwrap()
     }
     pub async fn connect(&self) -> Arc<dyn StockStore> {
         Arc::new(MariaStore::connect(self.options()).await.unwrap())

@@ -5,6 +5,8 @@ mod books;
 mod clients;
 mod history;
 mod sampler;
+#[cfg(feature = "mysql")]
+mod server;
 #[cfg(test)]
 mod tests;
 
@@ -14,6 +16,8 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 pub use sampler::{MAX_CHANGES, Sampler};
+#[cfg(feature = "mysql")]
+pub use server::Server;
 
 use crate::journal::{self, Entry};
 use crate::{AuditError, Invariant, Report};
@@ -77,11 +81,31 @@ impl Options {
     }
 }
 
-/// Audits the store at `sqlite_path` against the journals of every run on it.
-///
-/// Journals are read before the store's snapshot is taken, so that whatever a client has noted is committed in it.
+/// Where a stock store is.
+#[derive(Debug, Clone)]
+pub enum Store {
+    /// The embedded one: a SQLite file.
+    File(PathBuf),
+    /// A database on a server.
+    #[cfg(feature = "mysql")]
+    Server(Server),
+}
+
+/// Audits the SQLite store at `sqlite_path`; see [`audit_store`].
 pub fn audit(
     sqlite_path: &Path,
+    journals: &[PathBuf],
+    options: &Options,
+    samples: Option<&Sampler>,
+) -> Result<Report, AuditError> {
+    audit_store(&Store::File(sqlite_path.to_owned()), journals, options, samples)
+}
+
+/// Audits a store against the journals of every run on it.
+///
+/// Journals are read before the store's snapshot is taken, so that whatever a client has noted is committed in it.
+pub fn audit_store(
+    store: &Store,
     journals: &[PathBuf],
     options: &Options,
     samples: Option<&Sampler>,
@@ -94,7 +118,11 @@ pub fn audit(
         torn += journal.torn;
     }
 
-    let mut store = open(sqlite_path)?;
+    let mut store = match store {
+        Store::File(path) => open(path)?,
+        #[cfg(feature = "mysql")]
+        Store::Server(server) => server::copy(server)?,
+    };
     let snapshot = store.transaction_with_behavior(TransactionBehavior::Deferred)?;
     let mut found: Vec<Invariant> = (1..).zip(TITLES).map(|(n, title)| Invariant::new(n, title)).collect();
     let [one, two, three, four, five, six, seven, eight, nine, ten, eleven, twelve] = found.as_mut_slice() else {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::open;
+use super::{Store, open};
 use crate::AuditError;
 
 /// Most changes kept per product: at the demo's busiest a product changes in every sample (10 a second),
@@ -20,10 +20,18 @@ struct Series {
     epoch: i64,
 }
 
+/// Where the samples come from.
+#[derive(Debug)]
+enum Source {
+    File(Connection),
+    #[cfg(feature = "mysql")]
+    Server(super::server::Samples),
+}
+
 /// The samples. Times are milliseconds since the epoch on the clock by which clients journal.
 #[derive(Debug)]
 pub struct Sampler {
-    store: Connection,
+    source: Source,
     series: BTreeMap<String, Series>,
     first: Option<i64>,
     last: Option<i64>,
@@ -32,10 +40,19 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// Opens the store read-only.
+    /// Opens the SQLite store at this path, read-only.
     pub fn open(sqlite_path: &Path) -> Result<Self, AuditError> {
+        Self::on(&Store::File(sqlite_path.to_owned()))
+    }
+
+    /// Opens the store, read-only.
+    pub fn on(store: &Store) -> Result<Self, AuditError> {
         Ok(Self {
-            store: open(sqlite_path)?,
+            source: match store {
+                Store::File(path) => Source::File(open(path)?),
+                #[cfg(feature = "mysql")]
+                Store::Server(server) => Source::Server(super::server::Samples::open(server)?),
+            },
             series: BTreeMap::new(),
             first: None,
             last: None,
@@ -57,7 +74,15 @@ impl Sampler {
     }
 
     fn read(&self) -> Result<Vec<(String, i64, i64)>, AuditError> {
-        let mut statement = self.store.prepare_cached(
+        match &self.source {
+            Source::File(store) => Self::read_file(store),
+            #[cfg(feature = "mysql")]
+            Source::Server(samples) => samples.read(),
+        }
+    }
+
+    fn read_file(store: &Connection) -> Result<Vec<(String, i64, i64)>, AuditError> {
+        let mut statement = store.prepare_cached(
             "SELECT s.product_id, s.epoch, s.free + COALESCE((SELECT SUM(l.granted - l.consumed) FROM lease l
                  WHERE l.product_id = s.product_id AND l.state <> 'CLOSED'), 0)
              FROM stock s",
