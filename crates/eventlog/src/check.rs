@@ -62,6 +62,10 @@ fn place(i: usize, record: &NewRecord, partitions: u32, retention: Retention) ->
     if value > MAX_VALUE {
         return refused(format!("record {i}: a value of {value} bytes; at most {MAX_VALUE} are allowed"));
     }
+    // Many clients end a name there, and would show another one.
+    if let Some((name, _)) = record.headers.iter().find(|(name, _)| name.contains('\0')) {
+        return refused(format!("record {i}: a NUL in the header name {name:?}"));
+    }
     let beside = beside(record);
     if beside > MAX_KEY_AND_HEADERS {
         return refused(format!(

@@ -113,7 +113,7 @@ pub struct NewRecord {
     pub partition: Option<u32>,
     /// The value; `None` is a tombstone (compacted topics).
     pub value: Option<Bytes>,
-    /// Names and values beside the value.
+    /// Names (without NUL) and values beside the value.
     pub headers: Vec<(String, Bytes)>,
     /// When the producer made it.
     pub at: Timestamp,
@@ -282,6 +282,10 @@ pub trait Consumer: Send {
     /// is ready loses no record and no change.
     async fn poll(&mut self, max: usize, wait: Duration) -> Result<Polled, EventLogError>;
     /// Says that everything before `next` has had its effect. Committing what is not assigned any more fails.
+    ///
+    /// While the group shares its partitions anew, a provider may have to wait until other members have polled; it
+    /// fails retryably rather than wait for ever. After an error the commit may still take effect, but never behind
+    /// a later one.
     async fn commit(&mut self, progress: &[Progress]) -> Result<(), EventLogError>;
     /// Reads on from `next` in an assigned partition.
     async fn seek(&mut self, progress: &Progress) -> Result<(), EventLogError>;

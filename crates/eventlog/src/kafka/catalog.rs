@@ -11,7 +11,7 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 use tokio::time::Instant;
 use types::Clock;
 
-use super::client::{self, Asking, MAX_MESSAGE, blocking};
+use super::client::{self, Asking, MAX_MESSAGE, blocking, patiently};
 use super::errors::{self, About};
 use super::options::KafkaLogOptions;
 use super::record::Stamps;
@@ -227,10 +227,14 @@ pub(super) fn ends(
     wait: Duration,
 ) -> Result<(u64, u64), EventLogError> {
     let about = About { doing: "asking for a partition's end", topic: Some(&partition.topic) };
-    let (low, high) = admin
-        .inner()
-        .fetch_watermarks(partition.topic.as_str(), partition.partition as i32, wait)
-        .map_err(|e| errors::of(&e, about))?;
+    let name = partition.topic.as_str();
+    // A new topic is known to its leader a little later than to the cluster.
+    let passes = |code| match code {
+        Code::UnknownTopicOrPartition => look(admin, &partition.topic, wait).is_ok(),
+        other => errors::passes(other),
+    };
+    let ask = || admin.inner().fetch_watermarks(name, partition.partition as i32, wait);
+    let (low, high) = patiently(wait, passes, ask).map_err(|e| errors::of(&e, about))?;
     Ok((u64::try_from(low).unwrap_or(0), u64::try_from(high).unwrap_or(0)))
 }
 

@@ -1,9 +1,12 @@
 //! How each kind of client of the library is set up, and where its talk goes. Never connects by itself.
 
+use std::time::{Duration, Instant};
+
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
 
+use super::errors;
 use super::options::{Compression, KafkaLogOptions};
 use crate::{EventLogError, Group, MAX_KEY_AND_HEADERS, MAX_VALUE, Subscription};
 
@@ -17,6 +20,8 @@ const MAX_FETCH: usize = 32 * 1024 * 1024;
 const MAX_FETCH_OF_ONE: usize = 4 * 1024 * 1024;
 /// Most records that the library holds back from its own bound; ours (`queue_mib`) is met long before.
 const LIBRARY_RECORDS: usize = 10_000_000;
+/// Rest before the same question or commit again.
+pub(super) const REST: Duration = Duration::from_millis(50);
 
 fn refused(what: impl std::fmt::Display) -> EventLogError {
     EventLogError::Refused(format!("kafka: {what}"))
@@ -125,6 +130,23 @@ impl ClientContext for Asking {
 }
 
 impl rdkafka::consumer::ConsumerContext for Asking {}
+
+/// Asks until the answer is not one of those that pass by themselves, for at most `wait`; blocks.
+pub(super) fn patiently<T>(
+    wait: Duration,
+    mut passes: impl FnMut(Code) -> bool,
+    mut ask: impl FnMut() -> KafkaResult<T>,
+) -> KafkaResult<T> {
+    let until = Instant::now() + wait;
+    loop {
+        match ask() {
+            Err(error) if errors::code(&error).is_some_and(&mut passes) && Instant::now() < until => {
+                std::thread::sleep(REST);
+            }
+            answer => return answer,
+        }
+    }
+}
 
 /// Runs a call that blocks where blocking is harmless.
 pub(super) async fn blocking<T: Send + 'static>(

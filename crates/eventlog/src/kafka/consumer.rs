@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rdkafka::consumer::{CommitMode, Consumer as _};
+use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::Message;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -15,7 +16,7 @@ use tokio::time::Instant;
 
 use super::Shared;
 use super::begin::{Begin, Found, begin};
-use super::client::{self, blocking};
+use super::client::{self, REST, blocking, patiently};
 use super::errors::{self, About, CommitFailure, ReadFailure};
 use super::member::{Change, Client, Member, hand_over, list};
 use super::{catalog, record};
@@ -31,8 +32,6 @@ const FOR_EVER: Duration = Duration::from_secs(365 * 86_400);
 /// A waiting poll looks again after this long even if nothing woke it: the library serves some of its own
 /// needs only when it is asked.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// Rest before the same commit or question again.
-const REST: Duration = Duration::from_millis(50);
 
 /// Reading of one partition.
 struct Lane {
@@ -63,6 +62,8 @@ pub(super) struct KafkaConsumer {
     finding: Option<JoinHandle<Result<Vec<Beginning>, EventLogError>>>,
     /// What the next poll has to tell.
     failure: Option<EventLogError>,
+    /// A commit that was given up and may still take effect: the next one waits for it, so that none overtakes.
+    committing: Option<JoinHandle<KafkaResult<()>>>,
     /// Whether somebody is finding out why offsets are missing.
     asking: Arc<AtomicBool>,
 }
@@ -99,6 +100,7 @@ impl KafkaConsumer {
             starting: BTreeSet::new(),
             finding: None,
             failure: None,
+            committing: None,
             asking: Arc::default(),
         })
     }
@@ -238,7 +240,7 @@ impl KafkaConsumer {
     }
 
     /// What the owner has to know of an error between records.
-    fn meaning(&self, error: &rdkafka::error::KafkaError) -> Option<EventLogError> {
+    fn meaning(&self, error: &KafkaError) -> Option<EventLogError> {
         let code = errors::code(error)?;
         let about = About { doing: "reading", topic: None };
         match errors::read_failure(code) {
@@ -283,6 +285,18 @@ impl KafkaConsumer {
         self.client.as_ref().is_none_or(|client| client.context().has_lost(partition))
     }
 
+    /// Waits for the commit on its way. While the group shares anew the broker keeps it waiting until every member
+    /// has polled.
+    async fn committed(&mut self, until: Instant) -> Result<KafkaResult<()>, EventLogError> {
+        let Some(committing) = &mut self.committing else { return Ok(Ok(())) };
+        let Ok(answer) = tokio::time::timeout_at(until, committing).await else {
+            let why = "kafka: commit: no answer yet; the group may be waiting for another member's poll";
+            return Err(EventLogError::Unavailable(why.to_owned()));
+        };
+        self.committing = None;
+        answer.map_err(|_| EventLogError::Closed)
+    }
+
     /// Progress beyond the end comes from another log, and would skip records in silence.
     async fn within(&self, progress: &Progress) -> Result<(u64, u64), EventLogError> {
         let (low, end) = self.shared.catalog.ends(&progress.partition).await?;
@@ -305,7 +319,7 @@ fn find_beginnings(
 ) -> Result<Vec<Beginning>, EventLogError> {
     let wait = shared.options.request_timeout;
     let asked = list(partitions.iter().map(|p| (p.clone(), None)));
-    let committed = super::committed_offsets(client, asked, wait)?;
+    let committed = super::committed_offsets(client, &asked, wait)?;
     let admin = shared.catalog.admin();
     let mut found = Vec::with_capacity(partitions.len());
     for partition in partitions {
@@ -317,7 +331,8 @@ fn find_beginnings(
     if subscription.start == Start::Latest && !pinned.is_empty() {
         let pins = list(pinned.iter().map(|(partition, begin)| (partition.clone(), Some(begin.next()))));
         let about = About { doing: "remembering where to start", topic: None };
-        client.commit(&pins, CommitMode::Sync).map_err(|e| errors::of(&e, about))?;
+        let commit = || client.commit(&pins, CommitMode::Sync);
+        patiently(wait, errors::passes, commit).map_err(|e| errors::of(&e, about))?;
     }
     Ok(found)
 }
@@ -368,11 +383,16 @@ impl Consumer for KafkaConsumer {
         let Some(first) = progress.first() else { return Ok(()) };
         let until = Instant::now() + self.shared.options.request_timeout;
         let about = About { doing: "commit", topic: None };
+        if self.committing.is_some() {
+            // What became of it was its caller's question.
+            let _ = self.committed(until).await?;
+        }
         loop {
             let offsets = list(progress.iter().map(|p| (p.partition.clone(), Some(p.next))));
             let client = client.clone();
-            let committed = blocking(move || Ok(client.commit(&offsets, CommitMode::Sync))).await?;
-            let Err(error) = committed else { return Ok(()) };
+            let commit = move || client.commit(&offsets, CommitMode::Sync);
+            self.committing = Some(tokio::task::spawn_blocking(commit));
+            let Err(error) = self.committed(until).await? else { return Ok(()) };
             let code = errors::code(&error);
             match code.map(errors::commit_failure) {
                 Some(CommitFailure::Lost) => return Err(EventLogError::NotAssigned(first.partition.clone())),
@@ -427,6 +447,8 @@ impl Drop for KafkaConsumer {
         let Some(client) = self.client.take() else { return };
         let mut open: Vec<_> = std::mem::take(&mut self.starting).into_iter().collect();
         open.extend(client.context().leave());
+        let shared = self.shared.clone();
+        shared.leaving.fetch_add(1, Ordering::SeqCst);
         let leave = move || {
             // The library cannot end while it waits to be told what to do with a gain.
             if !open.is_empty() {
@@ -436,8 +458,10 @@ impl Drop for KafkaConsumer {
                 }
             }
             drop(client);
+            shared.leaving.fetch_sub(1, Ordering::SeqCst);
         };
         if let Err(error) = std::thread::Builder::new().name("kafka-leave".to_owned()).spawn(leave) {
+            self.shared.leaving.fetch_sub(1, Ordering::SeqCst);
             tracing::error!(%error, "kafka: no thread to leave a group on; the group waits for the session's end");
         }
     }

@@ -97,17 +97,34 @@ pub(super) enum CommitFailure {
 
 pub(super) const fn commit_failure(code: Code) -> CommitFailure {
     match code {
-        Code::RebalanceInProgress
-        | Code::CoordinatorLoadInProgress
-        | Code::CoordinatorNotAvailable
-        | Code::NotCoordinator
-        | Code::WaitingForCoordinator
-        | Code::BrokerTransportFailure => CommitFailure::Again,
+        Code::RebalanceInProgress => CommitFailure::Again,
         Code::IllegalGeneration | Code::UnknownMemberId | Code::FencedInstanceId | Code::AssignmentLost => {
             CommitFailure::Lost
         }
+        other if passes(other) => CommitFailure::Again,
         other => CommitFailure::Other(other),
     }
+}
+
+/// Whether a broker or coordinator is only just starting, moving or learning of a topic: the same question again gets
+/// an answer in a moment.
+pub(super) const fn passes(code: Code) -> bool {
+    matches!(
+        code,
+        Code::CoordinatorLoadInProgress
+            | Code::CoordinatorNotAvailable
+            | Code::NotCoordinator
+            | Code::WaitingForCoordinator
+            | Code::LeaderNotAvailable
+            | Code::NotLeaderForPartition
+            | Code::ReplicaNotAvailable
+            | Code::OffsetNotAvailable
+            | Code::FencedLeaderEpoch
+            | Code::UnknownLeaderEpoch
+            | Code::NotController
+            | Code::BrokerTransportFailure
+            | Code::NetworkException
+    )
 }
 
 /// What an error between two records means to the reader.

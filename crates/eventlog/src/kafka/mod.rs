@@ -13,7 +13,7 @@ mod record;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -27,16 +27,14 @@ use crate::{
     check, metrics,
 };
 use catalog::Catalog;
-use client::{Asking, blocking};
+use client::{Asking, REST, blocking, patiently};
 use consumer::KafkaConsumer;
-use errors::{About, CommitFailure};
+use errors::About;
 pub use options::{Compression, KafkaLogOptions};
 use producer::Producer;
 
-/// Rest before the same question again, when the group's coordinator is just moving.
-const REST: Duration = Duration::from_millis(50);
-
-/// A log on a Kafka cluster. Clones are the same log.
+/// A log on a Kafka cluster. Clones are the same log; dropping the last one gives up the appends on their way and blocks
+/// for up to a second ([`KafkaLog::close`] does neither).
 #[derive(Clone)]
 pub struct KafkaLog {
     shared: Arc<Shared>,
@@ -47,6 +45,8 @@ struct Shared {
     catalog: Catalog,
     producer: Producer,
     closed: AtomicBool,
+    /// Consumers that are just leaving their groups.
+    leaving: AtomicUsize,
 }
 
 impl Shared {
@@ -65,16 +65,20 @@ impl KafkaLog {
         options.check().map_err(|e| EventLogError::Refused(e.to_string()))?;
         let producer = Producer::new(&options)?;
         let catalog = Catalog::new(options.clone(), clock)?;
-        Ok(Self { shared: Arc::new(Shared { options, catalog, producer, closed: AtomicBool::new(false) }) })
+        Ok(Self { shared: Arc::new(Shared { options, catalog, producer, closed: AtomicBool::new(false), leaving: AtomicUsize::new(0) }) })
     }
 
-    /// Waits for the appends on their way and lets go of the cluster. Every call after that, also of consumers,
-    /// answers [`EventLogError::Closed`].
+    /// Waits for the appends on their way and for dropped consumers to have left their groups. Every call after that,
+    /// also of consumers, answers [`EventLogError::Closed`].
     pub async fn close(&self) {
         self.shared.closed.store(true, Ordering::SeqCst);
         let shared = self.shared.clone();
         let closing = move || {
             shared.producer.close(shared.options.append_timeout);
+            let until = Instant::now() + shared.options.request_timeout;
+            while shared.leaving.load(Ordering::SeqCst) > 0 && Instant::now() < until {
+                std::thread::sleep(REST);
+            }
             Ok(())
         };
         if let Err(error) = blocking(closing).await {
@@ -83,36 +87,20 @@ impl KafkaLog {
     }
 }
 
-/// What the client's group has committed in these; blocks, and bears with a coordinator that is just moving.
+/// What the client's group has committed in these; blocks.
 fn committed_offsets<C: ConsumerContext>(
     client: &BaseConsumer<C>,
-    asked: TopicPartitionList,
+    asked: &TopicPartitionList,
     wait: Duration,
 ) -> Result<HashMap<TopicPartition, u64>, EventLogError> {
     let about = About { doing: "asking what is committed", topic: None };
-    let until = Instant::now() + wait;
-    loop {
-        match client.committed_offsets(asked.clone(), wait) {
-            Ok(answer) => {
-                let offset = |offset| if let Offset::Offset(o) = offset { u64::try_from(o).ok() } else { None };
-                let elements = answer.elements();
-                elements.iter().try_for_each(|e| e.error()).map_err(|e| errors::of(&e, about))?;
-                let offsets = elements.iter().map(|e| offset(e.offset()));
-                return Ok(member::unlisted(&answer)
-                    .into_iter()
-                    .zip(offsets)
-                    .filter_map(|(p, o)| Some((p, o?)))
-                    .collect());
-            }
-            Err(error) => {
-                let again = errors::code(&error).map(errors::commit_failure) == Some(CommitFailure::Again);
-                if !again || Instant::now() >= until {
-                    return Err(errors::of(&error, about));
-                }
-            }
-        }
-        std::thread::sleep(REST);
-    }
+    let answer = patiently(wait, errors::passes, || client.committed_offsets(asked.clone(), wait));
+    let answer = answer.map_err(|e| errors::of(&e, about))?;
+    let elements = answer.elements();
+    elements.iter().try_for_each(|e| e.error()).map_err(|e| errors::of(&e, about))?;
+    let offset = |offset| if let Offset::Offset(o) = offset { u64::try_from(o).ok() } else { None };
+    let offsets = elements.iter().map(|e| offset(e.offset()));
+    Ok(member::unlisted(&answer).into_iter().zip(offsets).filter_map(|(p, o)| Some((p, o?))).collect())
 }
 
 #[async_trait]
@@ -140,11 +128,10 @@ impl EventLog for KafkaLog {
         let appended = self.shared.producer.append(topic, records, &places, bytes, known.stamps).await;
         match &appended {
             Ok(_) => metrics::appended(topic, count, bytes, called.elapsed()),
-            Err(error) => {
+            Err(_) => {
                 metrics::append_failed(topic);
-                if !error.retryable() {
-                    self.shared.catalog.forget(topic);
-                }
+                // Perhaps it is gone, or another one: the repeat asks.
+                self.shared.catalog.forget(topic);
             }
         }
         appended
@@ -165,7 +152,7 @@ impl EventLog for KafkaLog {
             let about = About { doing: "asking what is committed", topic: Some(&partition.topic) };
             let client: BaseConsumer<Asking> = config.create_with_context(Asking).map_err(|e| errors::of(&e, about))?;
             let asked = member::list([(partition.clone(), None)]);
-            Ok(committed_offsets(&client, asked, wait)?.remove(&partition))
+            Ok(committed_offsets(&client, &asked, wait)?.remove(&partition))
         })
         .await
     }

@@ -19,16 +19,19 @@ pub fn folder(name: &str) -> PathBuf {
     folder
 }
 
-/// The address of the broker that all tests of this binary share.
-pub fn shared() -> &'static str {
-    static BROKER: OnceLock<(Kafka, String)> = OnceLock::new();
-    let start = || {
+/// The broker that all tests of this binary share.
+pub fn shared_broker() -> &'static Kafka {
+    static BROKER: OnceLock<Kafka> = OnceLock::new();
+    BROKER.get_or_init(|| {
         let name = std::env::current_exe().unwrap().file_stem().unwrap().to_string_lossy().into_owned();
-        let kafka = Kafka::start(&folder(&format!("broker-{}", name.split('-').next().unwrap()))).unwrap();
-        let bootstrap = kafka.bootstrap();
-        (kafka, bootstrap)
-    };
-    &BROKER.get_or_init(start).1
+        Kafka::start(&folder(&format!("broker-{}", name.split('-').next().unwrap()))).unwrap()
+    })
+}
+
+/// Its address.
+pub fn shared() -> &'static str {
+    static ADDRESS: OnceLock<String> = OnceLock::new();
+    ADDRESS.get_or_init(|| shared_broker().bootstrap())
 }
 
 /// A log on that broker.

@@ -168,6 +168,8 @@ impl Story {
         for (partition, progress) in progress.into_iter().filter(|_| commits) {
             match member.consumer.commit(std::slice::from_ref(&progress)).await {
                 Ok(()) => drop(self.committed.insert(partition, progress.next)),
+                // It may wait for another member's poll, which only comes after this.
+                Err(error) if error.retryable() => {}
                 Err(EventLogError::NotAssigned(_)) => {}
                 Err(error) => panic!("a commit: {error}"),
             }

@@ -58,6 +58,7 @@ pub async fn what_breaks_a_bound_is_refused_as_a_whole<P: Provider>(provider: P)
         ("too many records", vec![good(); MAX_APPEND + 1]),
         ("too large a value", vec![good(), NewRecord::to_partition(0, vec![0; MAX_VALUE + 1], AT)]),
         ("neither key nor partition", vec![good(), homeless]),
+        ("a NUL in a header's name", vec![good(), good().header("a\0b", "")]),
         ("a partition that is not there", vec![good(), NewRecord::to_partition(2, "stray", AT)]),
     ];
     for (what, records) in cases {
