@@ -65,7 +65,15 @@ impl KafkaLog {
         options.check().map_err(|e| EventLogError::Refused(e.to_string()))?;
         let producer = Producer::new(&options)?;
         let catalog = Catalog::new(options.clone(), clock)?;
-        Ok(Self { shared: Arc::new(Shared { options, catalog, producer, closed: AtomicBool::new(false), leaving: AtomicUsize::new(0) }) })
+        Ok(Self {
+            shared: Arc::new(Shared {
+                options,
+                catalog,
+                producer,
+                closed: AtomicBool::new(false),
+                leaving: AtomicUsize::new(0),
+            }),
+        })
     }
 
     /// Waits for the appends on their way and for dropped consumers to have left their groups. Every call after that,

@@ -1,22 +1,33 @@
 //! The broker that the tests of one binary share: started once, gone with the process.
 #![allow(dead_code, clippy::unwrap_used)]
 
+use std::fs::File;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use eventlog::KafkaLog;
 use eventlog::kafka::KafkaLogOptions;
 use testkit::servers::Kafka;
 use types::SystemClock;
 
-/// A directory of this name in the target directory, emptied: a static is never dropped, so the data of the last run
-/// lies there until the next one.
+/// An empty directory of this name in the target directory, for this process alone until it ends. Used again by later
+/// runs: the broker of a static is never dropped, so nobody else could remove its data.
 pub fn folder(name: &str) -> PathBuf {
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-    if folder.exists() {
-        std::fs::remove_dir_all(&folder).unwrap();
+    static HELD: Mutex<Vec<File>> = Mutex::new(Vec::new());
+    let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    for number in 0.. {
+        let lock = File::create(target.join(format!("{name}-{number}.lock"))).unwrap();
+        if lock.try_lock().is_err() {
+            continue;
+        }
+        HELD.lock().unwrap().push(lock);
+        let folder = target.join(format!("{name}-{number}"));
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder).unwrap();
+        }
+        return folder;
     }
-    folder
+    unreachable!("numbers end")
 }
 
 /// The broker that all tests of this binary share.
