@@ -26,7 +26,7 @@ pub use account::{Accounting, Replayed};
 pub use classify::{Class, Classifier, ClassifierOptions, FilterReason, VisitorKey};
 pub use decode::envelope::{Envelope, Opener, Origin};
 pub use decode::{DeadReason, Line};
-pub use decoder::{Decoder, Fate};
+pub use decoder::{Decoder, Fate, Outcome, Reader};
 pub use handle::Handle;
 pub use options::{Options, Source};
 pub use publish::{KEEP_DEAD_LETTERS, KEEP_EVENTS, SOURCE_HEADER};

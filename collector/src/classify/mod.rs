@@ -1,6 +1,7 @@
 //! What a decoded line means: a product event, or why it is none. Pure; it must never look at anything but
 //! the line and its options, so that a log read twice gives the same events twice.
 
+mod agents;
 mod bots;
 mod pattern;
 mod visitor;
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use types::{EventKind, Invalid, PageId, VisitorHash};
 
 use crate::decode::{Line, Method, reasons};
+pub(crate) use agents::AgentMemory;
 use bots::Bots;
 pub use bots::bot_tokens;
 use pattern::Pattern;
@@ -165,18 +167,39 @@ impl Classifier {
 
     /// What this line means.
     pub fn classify(&self, line: &Line<'_>) -> Class {
-        match self.judge(line) {
-            Ok((page, kind)) => Class::Event { page, kind, visitor: self.visitors.hash(line) },
+        match self.judge(line, None) {
+            Ok((page, kind)) => match PageId::new(page) {
+                Ok(page) => Class::Event { page, kind, visitor: self.visitor(line) },
+                Err(_) => Class::Filtered(FilterReason::BadPage),
+            },
             Err(reason) => Class::Filtered(reason),
         }
     }
 
-    fn judge(&self, line: &Line<'_>) -> Result<(PageId, EventKind), FilterReason> {
+    /// Who asked.
+    pub(crate) fn visitor(&self, line: &Line<'_>) -> VisitorHash {
+        self.visitors.hash(line)
+    }
+
+    /// The page, which is fit for a [`PageId`], and what was done there. Remembers the agents it has judged, if
+    /// given something to remember them with.
+    pub(crate) fn judge<'l>(
+        &self,
+        line: &'l Line<'_>,
+        memory: Option<&mut AgentMemory>,
+    ) -> Result<(&'l str, EventKind), FilterReason> {
         if line.method == Method::Absent {
             return Err(FilterReason::NoRequest);
         }
-        if self.bots.as_ref().is_some_and(|bots| bots.is_bot(&line.user_agent)) {
-            return Err(FilterReason::Bot);
+        if let Some(bots) = &self.bots {
+            let judge = |agent: &str| bots.is_bot(agent);
+            let bot = match memory {
+                Some(memory) => memory.recall(&line.user_agent, judge),
+                None => judge(&line.user_agent),
+            };
+            if bot {
+                return Err(FilterReason::Bot);
+            }
         }
         let path = match memchr::memchr(b'?', line.target.as_bytes()) {
             Some(end) => &line.target[..end],
@@ -185,12 +208,11 @@ impl Classifier {
         let mut refusal = None;
         for (pattern, rule) in &self.rules {
             let Some(id) = pattern.page(path) else { continue };
-            let page = match PageId::new(id) {
-                Ok(page) if id != "." && id != ".." => page,
-                _ => return Err(FilterReason::BadPage),
-            };
+            if !PageId::fits(id) || id == "." || id == ".." {
+                return Err(FilterReason::BadPage);
+            }
             match rule.judge(line) {
-                Ok(kind) => return Ok((page, kind)),
+                Ok(kind) => return Ok((id, kind)),
                 Err(reason) => refusal = refusal.or(Some(reason)),
             }
         }

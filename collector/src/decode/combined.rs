@@ -8,6 +8,8 @@ use memchr::{memchr, memchr2, memrchr};
 
 use super::{DeadReason, Line, Method, status, time};
 
+/// Length of `$time_local`: `22/Jan/2019:03:56:14 +0330`.
+const LOCAL_TIME: usize = 26;
 /// Digits of a size that still fits 64 bits.
 const MAX_SIZE_DIGITS: usize = 19;
 
@@ -23,7 +25,7 @@ pub(super) fn decode(text: &str) -> Result<Line<'_>, DeadReason> {
         });
     };
     let head = text[..open].strip_suffix("] ").ok_or(DeadReason::MissingField)?;
-    let bracket = memrchr(b'[', head.as_bytes()).ok_or(DeadReason::MissingField)?;
+    let bracket = bracket(head.as_bytes()).ok_or(DeadReason::MissingField)?;
     let at = time::parse(&head.as_bytes()[bracket + 1..]).ok_or(DeadReason::BadTime)?;
     let remote_addr = match memchr(b' ', &head.as_bytes()[..bracket]) {
         Some(end) if end > 0 => &head[..end],
@@ -32,8 +34,8 @@ pub(super) fn decode(text: &str) -> Result<Line<'_>, DeadReason> {
 
     let mut fields = Fields { text, at: open };
     let (method, target) = request(fields.quoted()?)?;
-    let status = status(fields.bare()?)?;
-    size(fields.bare()?)?;
+    let status = fields.status()?;
+    fields.size()?;
     fields.quoted()?;
     let user_agent = fields.quoted()?;
     fields.rest()?;
@@ -48,8 +50,23 @@ pub(super) fn decode(text: &str) -> Result<Line<'_>, DeadReason> {
     })
 }
 
+/// Where the time's bracket opens: nearly always as far from the end as `$time_local` is long.
+fn bracket(head: &[u8]) -> Option<usize> {
+    match head.len().checked_sub(LOCAL_TIME + 1) {
+        // Another bracket behind it would stand within the time, which then is none.
+        Some(at) if head[at] == b'[' => Some(at),
+        _ => memrchr(b'[', head),
+    }
+}
+
 /// `GET /product/42 HTTP/1.1`; HTTP/0.9 has no version, and old versions of Nginx let spaces into the target.
 fn request(text: &str) -> Result<(Method, &str), DeadReason> {
+    // What nearly every request looks like.
+    if let Some(target) = text.strip_prefix("GET ").and_then(|rest| rest.strip_suffix(" HTTP/1.1"))
+        && !target.is_empty()
+    {
+        return Ok((Method::Get, target));
+    }
     let Some(end) = memchr(b' ', text.as_bytes()) else {
         return match Method::parse(text)? {
             Method::Absent => Ok((Method::Absent, "")),
@@ -105,6 +122,30 @@ impl<'a> Fields<'a> {
         Ok(&self.text[start..end])
     }
 
+    /// Three digits; whatever else stands there is judged as a field.
+    #[inline]
+    fn status(&mut self) -> Result<u16, DeadReason> {
+        if let Some([a @ b'0'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', b' ']) =
+            self.text.as_bytes().get(self.at..).and_then(|rest| rest.first_chunk())
+        {
+            self.at += 4;
+            return Ok(u16::from(a - b'0') * 100 + u16::from(b - b'0') * 10 + u16::from(c - b'0'));
+        }
+        status(self.bare()?)
+    }
+
+    /// A number or `-`; whatever else stands there is judged as a field.
+    #[inline]
+    fn size(&mut self) -> Result<(), DeadReason> {
+        let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
+        let digits = rest.iter().take(MAX_SIZE_DIGITS).take_while(|b| b.is_ascii_digit()).count();
+        if digits > 0 && rest.get(digits) == Some(&b' ') {
+            self.at += digits + 1;
+            return Ok(());
+        }
+        size(self.bare()?)
+    }
+
     /// A field up to the next blank.
     fn bare(&mut self) -> Result<&'a str, DeadReason> {
         let rest = &self.text[self.at..];
@@ -129,6 +170,9 @@ impl<'a> Fields<'a> {
     /// Further fields may be anything, but a quote that opens must close: else the line is cut off.
     fn rest(&mut self) -> Result<(), DeadReason> {
         let bytes = self.text.as_bytes();
+        if &bytes[self.at..] == b"\"-\"" {
+            return Ok(());
+        }
         while let Some(open) = memchr(b'"', &bytes[self.at..]) {
             self.at = closing_quote(bytes, self.at + open + 1).ok_or(DeadReason::Truncated)? + 1;
         }
@@ -137,7 +181,12 @@ impl<'a> Fields<'a> {
 }
 
 /// The next quote at or behind `from` that no backslash escapes.
+#[inline]
 fn closing_quote(bytes: &[u8], from: usize) -> Option<usize> {
+    // `"-"`, an empty field.
+    if let Some([b'-', b'"']) = bytes.get(from..).and_then(|rest| rest.first_chunk()) {
+        return Some(from + 1);
+    }
     let mut at = from;
     loop {
         let found = at + memchr2(b'"', b'\\', bytes.get(at..)?)?;

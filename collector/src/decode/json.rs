@@ -1,5 +1,5 @@
 //! A strict forward scanner over JSON text (RFC 8259) that keeps nothing but its place: no tree, no copies.
-//! Whatever it steps over it has validated; it must never accept what a JSON parser refuses.
+//! Whatever it steps over it has validated, UTF-8 included; it must never accept what a JSON parser refuses.
 
 use std::borrow::Cow;
 
@@ -93,12 +93,12 @@ fn hex(bytes: &[u8], at: usize) -> Result<u32, DeadReason> {
 /// A place in a text of JSON. The end of the text inside a value means that it was cut off.
 #[derive(Debug)]
 pub(super) struct Scanner<'a> {
-    text: &'a str,
+    text: &'a [u8],
     at: usize,
 }
 
 impl<'a> Scanner<'a> {
-    pub fn new(text: &'a str) -> Self {
+    pub fn new(text: &'a [u8]) -> Self {
         Self { text, at: 0 }
     }
     /// Bytes stepped over.
@@ -111,12 +111,12 @@ impl<'a> Scanner<'a> {
     }
     /// What is left.
     pub fn rest(&self) -> &'a [u8] {
-        self.text.as_bytes().get(self.at..).unwrap_or_default()
+        self.text.get(self.at..).unwrap_or_default()
     }
     /// The next byte, which stays.
     #[inline]
     pub fn peek(&self) -> Result<u8, DeadReason> {
-        self.text.as_bytes().get(self.at).copied().ok_or(DeadReason::Truncated)
+        self.text.get(self.at).copied().ok_or(DeadReason::Truncated)
     }
     /// The next byte.
     #[inline]
@@ -131,7 +131,7 @@ impl<'a> Scanner<'a> {
     }
     #[inline]
     pub fn blanks(&mut self) {
-        while matches!(self.text.as_bytes().get(self.at), Some(b' ' | b'\t' | b'\r' | b'\n')) {
+        while matches!(self.text.get(self.at), Some(b' ' | b'\t' | b'\r' | b'\n')) {
             self.at += 1;
         }
     }
@@ -177,7 +177,7 @@ impl<'a> Scanner<'a> {
     #[inline]
     pub fn string(&mut self) -> Result<Quoted<'a>, DeadReason> {
         self.expect(b'"')?;
-        let bytes = self.text.as_bytes();
+        let bytes = self.text;
         let start = self.at;
         let mut escaped = false;
         loop {
@@ -192,14 +192,15 @@ impl<'a> Scanner<'a> {
             }
         }
         self.at += 1;
-        // Both ends stand beside a quote, so they are character boundaries.
-        Ok(Quoted { raw: &self.text[start..self.at - 1], escaped })
+        let raw = std::str::from_utf8(&bytes[start..self.at - 1]).map_err(|_| DeadReason::NotUtf8)?;
+        Ok(Quoted { raw, escaped })
     }
 
-    /// A string, decoded into `out`, which is only ever lengthened; answers how much of it is the text.
+    /// A string, decoded into `out`, which is only ever lengthened; answers how much of it is the text. That this
+    /// is UTF-8 is left to whoever reads it: escapes say whole characters, so they cannot mend a broken one.
     pub fn string_into(&mut self, out: &mut Vec<u8>) -> Result<usize, DeadReason> {
         self.expect(b'"')?;
-        let bytes = self.text.as_bytes();
+        let bytes = self.text;
         // An escape never says more bytes than it has, and a block may be written past the text's end.
         let room = bytes.len() - self.at + WIDTH;
         if out.len() < room {
@@ -264,10 +265,11 @@ impl<'a> Scanner<'a> {
             }
             self.some_digits()?;
         }
-        Ok(&self.text[start..self.at])
+        // Digits, signs and dots.
+        std::str::from_utf8(&self.text[start..self.at]).map_err(|_| DeadReason::NotUtf8)
     }
     fn digits(&mut self) {
-        while matches!(self.text.as_bytes().get(self.at), Some(b'0'..=b'9')) {
+        while matches!(self.text.get(self.at), Some(b'0'..=b'9')) {
             self.at += 1;
         }
     }
@@ -336,16 +338,16 @@ mod tests {
     use super::*;
 
     fn accepts(text: &str) -> Result<(), DeadReason> {
-        let mut scanner = Scanner::new(text);
+        let mut scanner = Scanner::new(text.as_bytes());
         scanner.blanks();
         scanner.skip(0)?;
         scanner.end()
     }
 
     fn strings(text: &str) -> (Result<String, DeadReason>, Result<String, DeadReason>) {
-        let whole = Scanner::new(text).string().map(|quoted| quoted.text().into_owned());
+        let whole = Scanner::new(text.as_bytes()).string().map(|quoted| quoted.text().into_owned());
         let mut out = Vec::new();
-        let into = Scanner::new(text).string_into(&mut out);
+        let into = Scanner::new(text.as_bytes()).string_into(&mut out);
         (whole, into.map(|length| String::from_utf8(out[..length].to_vec()).expect("characters only")))
     }
 

@@ -155,14 +155,31 @@ pub struct Line<'a> {
 
 /// Decodes one line, with or without its `\n` or `\r\n`.
 pub fn decode(line: &[u8]) -> Result<Line<'_>, DeadReason> {
-    let text = screen(line)?;
-    if text.as_bytes().first() == Some(&b'{') { edge_json::decode(text) } else { combined::decode(text) }
+    let line = &line[bounds(line)?];
+    by_first_byte(std::str::from_utf8(line).map_err(|_| DeadReason::NotUtf8)?)
 }
 
-/// What every format has in common: some text, not too much, without control characters.
-fn screen(line: &[u8]) -> Result<&str, DeadReason> {
+/// Decodes one line that is known to be UTF-8, as an envelope's message is.
+pub(crate) fn decode_text(line: &str) -> Result<Line<'_>, DeadReason> {
+    let bounds = bounds(line.as_bytes())?;
+    // What was cut off is ASCII or a whole character, so the bounds lie between characters.
+    by_first_byte(line.get(bounds).ok_or(DeadReason::NotUtf8)?)
+}
+
+fn by_first_byte(text: &str) -> Result<Line<'_>, DeadReason> {
+    match text.as_bytes().first() {
+        Some(b'{') => edge_json::decode(text),
+        Some(b' ' | b'\t') | None if text.trim_ascii().is_empty() => Err(DeadReason::Empty),
+        _ => combined::decode(text),
+    }
+}
+
+/// What every format has in common: not too much, without control characters. Answers where the line stands in
+/// the bytes without its end.
+fn bounds(line: &[u8]) -> Result<std::ops::Range<usize>, DeadReason> {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let end = line.len();
     // An editor's byte order mark before the first line is not part of it.
     let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
     if line.len() > MAX_LINE {
@@ -171,11 +188,7 @@ fn screen(line: &[u8]) -> Result<&str, DeadReason> {
     if block::holds_control(line) {
         return Err(if memchr::memchr(0, line).is_some() { DeadReason::Nul } else { DeadReason::Binary });
     }
-    let text = std::str::from_utf8(line).map_err(|_| DeadReason::NotUtf8)?;
-    if text.trim_ascii().is_empty() {
-        return Err(DeadReason::Empty);
-    }
-    Ok(text)
+    Ok(end - line.len()..end)
 }
 
 /// A status is exactly three digits.

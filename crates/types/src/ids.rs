@@ -48,6 +48,10 @@ macro_rules! text_id {
                 check($what, text, $max, $allowed, $class)?;
                 Ok(Self(Arc::from(text)))
             }
+            /// Whether this text could be such an id; nothing is copied.
+            pub fn fits(text: &str) -> bool {
+                !text.is_empty() && text.len() <= $max && text.bytes().all($allowed)
+            }
             /// The id as text.
             pub fn as_str(&self) -> &str {
                 &self.0

@@ -3,8 +3,9 @@
 
 use super::{Fact, Place, Span};
 
-/// Members remembered. A shipper's record has about eight constant ones, and writes each map's keys in any order.
-const SLOTS: usize = 64;
+/// Members remembered, two for each slot. A shipper's record has about eight constant ones and writes each map's keys
+/// in several orders.
+const SLOTS: usize = 256;
 /// Lengths of a member that is kept: a shorter one is parsed as fast, a longer one is no shipper's constant.
 const LENGTHS: std::ops::RangeInclusive<usize> = 16..=2048;
 /// Bytes from which a member's slot is found: its key and the beginning of what it holds.
@@ -39,8 +40,11 @@ impl Memory {
     /// The member that `rest` begins with, if it is known at this place.
     #[inline]
     pub fn find(&self, place: Place, rest: &[u8]) -> Option<&Member> {
-        let member = &self.0[slot(rest)?];
-        (member.place == place && !member.bytes.is_empty() && rest.starts_with(&member.bytes)).then_some(member)
+        let first = slot(rest)?;
+        [first, first ^ 1]
+            .into_iter()
+            .map(|slot| &self.0[slot])
+            .find(|member| member.place == place && !member.bytes.is_empty() && rest.starts_with(&member.bytes))
     }
 
     /// Keeps a member that was validated: its bytes, `head` being those with what follows it in the record.
@@ -56,6 +60,9 @@ impl Memory {
             return;
         }
         let Some(slot) = slot(head) else { return };
+        if !self.0[slot].bytes.is_empty() {
+            self.0.swap(slot, slot ^ 1);
+        }
         let member = &mut self.0[slot];
         member.place = place;
         member.bytes.clear();

@@ -207,6 +207,9 @@ fn known(place: Place, key: &str) -> Option<(u32, Job)> {
 
 /// Bits of what only a shipper writes.
 const SIGNS: u32 = 0b10_0101_1111;
+/// Bits that say more of a member than that it was there: a module's record; a dataset of an access log.
+const MODULE: u32 = 1 << 30;
+const ACCESS: u32 = 1 << 31;
 
 /// Where a text stands in the record, without its quotes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -224,6 +227,8 @@ struct Found {
     offset: Option<u64>,
     /// Bytes of the message in the scratch.
     message: Option<usize>,
+    /// Why this is no record of ours, if it is none.
+    refused: Option<DeadReason>,
 }
 
 /// Opens records one after the other, quicker than one by one: it keeps the buffer for messages and remembers
@@ -235,13 +240,50 @@ pub struct Opener {
 }
 
 impl Opener {
-    /// Opens one record.
-    pub fn open<'a>(&'a mut self, record: &'a [u8]) -> Result<Envelope<'a>, DeadReason> {
+    /// Opens a record of which nothing is known: an envelope, or else the line itself, which then has no offset
+    /// and no origin.
+    pub fn open_any<'a>(&'a mut self, record: &'a [u8]) -> Result<Envelope<'a>, DeadReason> {
+        if is_one(record) {
+            match self.open(record) {
+                Err(DeadReason::UnknownEnvelope) => {}
+                other => return other,
+            }
+        }
         if record.len() > MAX_ENVELOPE {
             return Err(DeadReason::TooLong);
         }
-        let text = std::str::from_utf8(record).map_err(|_| DeadReason::NotUtf8)?;
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let message = std::str::from_utf8(record).map_err(|_| DeadReason::NotUtf8)?;
+        Ok(Envelope { message: Cow::Borrowed(message), offset: None, origin: Origin::default() })
+    }
+
+    /// Opens one record.
+    pub fn open<'a>(&'a mut self, record: &'a [u8]) -> Result<Envelope<'a>, DeadReason> {
+        let (text, found) = self.read(record)?;
+        let message = std::str::from_utf8(self.message(&found)?).map_err(|_| DeadReason::NotUtf8)?;
+        let message = Cow::Borrowed(message);
+        Ok(Envelope { message, offset: found.offset, origin: found.origin(text) })
+    }
+
+    /// Opens one record for its message alone, whose UTF-8 is not looked at yet.
+    pub(crate) fn open_message(&mut self, record: &[u8]) -> Result<&[u8], DeadReason> {
+        let (_, found) = self.read(record)?;
+        self.message(&found)
+    }
+
+    fn message(&self, found: &Found) -> Result<&[u8], DeadReason> {
+        let message = &self.scratch[..found.message.ok_or(DeadReason::MissingMessage)?];
+        // A line that is itself a record was shipped twice; which of its two offsets counts nobody knows.
+        if message.first() == Some(&b'{') && looks(message) == Looks::Envelope {
+            return Err(DeadReason::NestedEnvelope);
+        }
+        Ok(message)
+    }
+
+    fn read<'a>(&mut self, record: &'a [u8]) -> Result<(&'a [u8], Found), DeadReason> {
+        if record.len() > MAX_ENVELOPE {
+            return Err(DeadReason::TooLong);
+        }
+        let text = record.strip_prefix(b"\xef\xbb\xbf").unwrap_or(record);
         let mut scanner = Scanner::new(text);
         scanner.blanks();
         match scanner.rest().first() {
@@ -250,20 +292,11 @@ impl Opener {
             Some(b'[') => return Err(DeadReason::Array),
             Some(_) => return Err(DeadReason::BadJson),
         }
-        let mut found = Found { seen: 0, facts: [None; Fact::COUNT], offset: None, message: None };
+        let mut found = Found { seen: 0, facts: [None; Fact::COUNT], offset: None, message: None, refused: None };
         self.object(Place::Top, 0, &mut scanner, &mut found)?;
         scanner.end()?;
-        found.judge(text)?;
-        // A line that is itself a record was shipped twice; which of its two offsets counts nobody knows.
-        let message = &self.scratch[..found.message.ok_or(DeadReason::MissingMessage)?];
-        if looks(message) == Looks::Envelope {
-            return Err(DeadReason::NestedEnvelope);
-        }
-        Ok(Envelope {
-            message: Cow::Borrowed(std::str::from_utf8(message).map_err(|_| DeadReason::NotUtf8)?),
-            offset: found.offset,
-            origin: found.origin(text),
-        })
+        found.judge()?;
+        Ok((text, found))
     }
 
     fn object(
@@ -273,61 +306,85 @@ impl Opener {
         scanner: &mut Scanner<'_>,
         found: &mut Found,
     ) -> Result<(), DeadReason> {
-        let remembers = matches!(place, Place::Top | Place::Log);
         let mut more = scanner.open(b'{', b'}')?;
         while more {
-            match self.memory.find(place, scanner.rest()) {
-                Some(member) if remembers => {
-                    if found.seen & member.bits != 0 {
-                        return Err(DeadReason::DuplicateKey);
-                    }
-                    found.seen |= member.bits;
-                    let at = scanner.at() as u32;
-                    for (fact, span) in &member.facts {
-                        let span = Span { start: span.start + at, end: span.end + at, escaped: span.escaped };
-                        found.facts[*fact as usize] = Some(span);
-                    }
-                    scanner.jump(member.length());
+            let rest = scanner.rest();
+            if let Some((length, bit, job)) = varying(place, rest) {
+                found.see(bit)?;
+                scanner.jump(length);
+                self.value(place, depth, Some(job), scanner, found)?;
+            } else if let Some(member) = self.memory.find(place, rest) {
+                found.see(member.bits)?;
+                let at = scanner.at() as u32;
+                for (fact, span) in &member.facts {
+                    let span = Span { start: span.start + at, end: span.end + at, escaped: span.escaped };
+                    found.facts[*fact as usize] = Some(span);
                 }
-                _ => self.member(place, depth, remembers, scanner, found)?,
+                scanner.jump(member.length());
+            } else {
+                self.member(place, depth, scanner, found)?;
             }
             more = scanner.another(b'}')?;
         }
         Ok(())
     }
 
+    /// A member that is not remembered; afterwards it is, if it can be.
+    #[inline(never)]
     fn member(
         &mut self,
         place: Place,
         depth: u32,
-        remembers: bool,
         scanner: &mut Scanner<'_>,
         found: &mut Found,
     ) -> Result<(), DeadReason> {
-        let (start, head, seen) = (scanner.at(), scanner.rest(), found.seen);
+        let (start, head, seen, refused) = (scanner.at(), scanner.rest(), found.seen, found.refused);
         let key = scanner.key()?;
         let job = match known(place, &key.text()) {
-            Some((bit, _)) if found.seen & bit != 0 => return Err(DeadReason::DuplicateKey),
             Some((bit, job)) => {
-                found.seen |= bit;
+                found.see(bit)?;
                 Some(job)
             }
             None => None,
         };
         let first = scanner.peek()?;
-        match (job, first) {
+        self.value(place, depth, job, scanner, found)?;
+        let varies = matches!(job, Some(Job::Message | Job::Offset | Job::Enter(Place::Log)))
+            || key.raw == "@timestamp"
+            || !matches!(first, b'{' | b'[' | b'"');
+        if !varies && refused == found.refused {
+            let (from, to) = (start as u32, scanner.at() as u32);
+            let facts = Fact::ALL.into_iter().filter_map(|fact| {
+                let span = found.facts[fact as usize].filter(|span| span.start >= from)?;
+                Some((fact, Span { start: span.start - from, end: span.end - from, escaped: span.escaped }))
+            });
+            self.memory.keep(place, head, (to - from) as usize, found.seen & !seen, facts);
+        }
+        Ok(())
+    }
+
+    fn value(
+        &mut self,
+        place: Place,
+        depth: u32,
+        job: Option<Job>,
+        scanner: &mut Scanner<'_>,
+        found: &mut Found,
+    ) -> Result<(), DeadReason> {
+        match (job, scanner.peek()?) {
+            (Some(Job::Message), b'"') => found.message = Some(scanner.string_into(&mut self.scratch)?),
+            (Some(Job::Sign), b'"') => drop(scanner.string()?),
             (None | Some(Job::Sign), _) => scanner.skip(depth + 1)?,
             (Some(_), b'n') => scanner.word("null")?,
             (Some(Job::Enter(inner)), b'{') => self.object(inner, depth + 1, scanner, found)?,
             // Vector and rsyslog name the host by a plain text.
-            (Some(Job::Enter(Place::Host)), b'"') => found.fact(Fact::Host, scanner)?,
-            (Some(Job::Text(fact)), b'"') => found.fact(fact, scanner)?,
+            (Some(Job::Enter(Place::Host)), b'"') => found.text(Fact::Host, scanner)?,
+            (Some(Job::Text(fact)), b'"') => found.text(fact, scanner)?,
             (Some(Job::Text(fact @ (Fact::Inode | Fact::Device))), b'0'..=b'9') => {
                 let start = scanner.at() as u32;
                 scanner.number()?;
                 found.facts[fact as usize] = Some(Span { start, end: scanner.at() as u32, escaped: false });
             }
-            (Some(Job::Message), b'"') => found.message = Some(scanner.string_into(&mut self.scratch)?),
             (Some(Job::Offset), b'0'..=b'9') => {
                 let offset = scanner.number()?.parse().map_err(|_| DeadReason::WrongType)?;
                 // Filebeat's own place for it comes before a field that somebody added.
@@ -340,63 +397,77 @@ impl Opener {
                 return Err(DeadReason::WrongType);
             }
         }
-        let varies = matches!(job, Some(Job::Message | Job::Offset | Job::Enter(Place::Log)))
-            || key.raw == "@timestamp"
-            || !matches!(first, b'{' | b'[' | b'"');
-        if remembers && !varies {
-            let (from, to) = (start as u32, scanner.at() as u32);
-            let facts = Fact::ALL.into_iter().filter_map(|fact| {
-                let span = found.facts[fact as usize].filter(|span| span.start >= from)?;
-                Some((fact, Span { start: span.start - from, end: span.end - from, escaped: span.escaped }))
-            });
-            self.memory.keep(place, head, (to - from) as usize, found.seen & !seen, facts);
-        }
         Ok(())
     }
 }
 
+/// The members that differ from record to record, by their first bytes as Filebeat writes them: how many bytes
+/// stand before the value, and what [`known`] says. Written in another way they are found there.
+#[inline]
+fn varying(place: Place, rest: &[u8]) -> Option<(usize, u32, Job)> {
+    match place {
+        Place::Top if rest.starts_with(b"\"message\":\"") => Some((10, 1, Job::Message)),
+        Place::Top if rest.starts_with(b"\"log\":{") => Some((6, 1 << 3, Job::Enter(Place::Log))),
+        Place::Top if rest.starts_with(b"\"@timestamp\":\"") => Some((13, 1 << 1, Job::Sign)),
+        Place::Log if rest.starts_with(b"\"offset\":") => Some((9, 1 << 12, Job::Offset)),
+        _ => None,
+    }
+}
+
 impl Found {
-    fn fact(&mut self, fact: Fact, scanner: &mut Scanner<'_>) -> Result<(), DeadReason> {
-        let start = scanner.at() as u32 + 1;
-        let escaped = scanner.string()?.escaped;
-        self.facts[fact as usize] = Some(Span { start, end: scanner.at() as u32 - 1, escaped });
+    #[inline]
+    fn see(&mut self, bits: u32) -> Result<(), DeadReason> {
+        if self.seen & bits != 0 {
+            return Err(DeadReason::DuplicateKey);
+        }
+        self.seen |= bits;
         Ok(())
     }
 
-    fn text<'a>(&self, fact: Fact, record: &'a str) -> Option<Cow<'a, str>> {
-        let span = self.facts[fact as usize]?;
-        let raw = record.get(span.start as usize..span.end as usize)?;
-        Some(Quoted { raw, escaped: span.escaped }.text()).filter(|text| !text.is_empty())
+    /// A text that is kept; whether it makes the record another's is judged here, once for each that is new.
+    fn text(&mut self, fact: Fact, scanner: &mut Scanner<'_>) -> Result<(), DeadReason> {
+        let start = scanner.at() as u32 + 1;
+        let said = scanner.string()?;
+        let text = said.text();
+        match fact {
+            Fact::Beat | Fact::AgentType if text != "filebeat" => self.refused = Some(DeadReason::OtherRecord),
+            Fact::BeatVersion | Fact::AgentVersion => {
+                let major = text.split('.').next().and_then(|major| major.parse().ok());
+                if !major.is_some_and(|major: u32| VERSIONS.contains(&major)) {
+                    self.refused = self.refused.or(Some(DeadReason::UnknownVersion));
+                }
+            }
+            Fact::Dataset if text.ends_with(".error") => self.refused = Some(DeadReason::OtherRecord),
+            Fact::Dataset if text.ends_with(".access") => self.seen |= ACCESS,
+            Fact::Module if !text.is_empty() => self.seen |= MODULE,
+            _ => {}
+        }
+        if !text.is_empty() {
+            self.facts[fact as usize] = Some(Span { start, end: scanner.at() as u32 - 1, escaped: said.escaped });
+        }
+        Ok(())
     }
 
     /// Whether this is a record of Filebeat's, of a version that is known, about an access log.
-    fn judge(&self, record: &str) -> Result<(), DeadReason> {
-        let said = |fact| self.text(fact, record);
-        if self.message.is_none() && self.seen & SIGNS == 0 {
+    fn judge(&self) -> Result<(), DeadReason> {
+        if self.seen & SIGNS == 0 {
             return Err(DeadReason::UnknownEnvelope);
         }
-        for name in [said(Fact::Beat), said(Fact::AgentType)].into_iter().flatten() {
-            if name != "filebeat" {
-                return Err(DeadReason::OtherRecord);
-            }
+        let other = self.seen & (MODULE | ACCESS) == MODULE;
+        match self.refused {
+            _ if other => Err(DeadReason::OtherRecord),
+            Some(reason) => Err(reason),
+            None => Ok(()),
         }
-        for version in [said(Fact::BeatVersion), said(Fact::AgentVersion)].into_iter().flatten() {
-            let major = version.split('.').next().and_then(|major| major.parse().ok());
-            if !major.is_some_and(|major: u32| VERSIONS.contains(&major)) {
-                return Err(DeadReason::UnknownVersion);
-            }
-        }
-        let dataset = said(Fact::Dataset);
-        let access = dataset.as_deref().is_some_and(|dataset| dataset.ends_with(".access"));
-        let error = dataset.as_deref().is_some_and(|dataset| dataset.ends_with(".error"));
-        if error || (said(Fact::Module).is_some() && !access) {
-            return Err(DeadReason::OtherRecord);
-        }
-        Ok(())
     }
 
-    fn origin<'a>(&self, record: &'a str) -> Origin<'a> {
-        let said = |fact| self.text(fact, record);
+    fn origin<'a>(&self, record: &'a [u8]) -> Origin<'a> {
+        let said = |fact: Fact| {
+            let span = self.facts[fact as usize]?;
+            // It was validated when it was stepped over.
+            let raw = std::str::from_utf8(record.get(span.start as usize..span.end as usize)?).ok()?;
+            Some(Quoted { raw, escaped: span.escaped }.text())
+        };
         Origin {
             path: said(Fact::Path).or_else(|| said(Fact::PlainPath)),
             inode: said(Fact::Inode),
