@@ -125,6 +125,8 @@ fn prepared(server: &Path) -> Result<PathBuf, ServerError> {
     remove(&half)?;
     let mut install = Command::new(place::program("mariadb-install-db")?);
     install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
+    // A machine may not know its own name.
+    install.args(["--force", "--skip-name-resolve"]);
     install.args(["--innodb-log-file-size=16M", &format!("--datadir={}", half.display())]);
     if place::is_root() {
         install.arg("--user=root");
