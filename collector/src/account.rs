@@ -2,6 +2,7 @@
 //! so that the two can disagree; they must never be derived from each other.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -25,6 +26,10 @@ pub struct Accounting {
     pub replayed: Replayed,
     /// Dead letters whose bytes were dropped to make room for newer ones; they stay counted in `dead`.
     pub dead_letters_dropped: u64,
+    /// Lines whose path each pattern knew, whatever became of them then; `views /product/{id}` and the like.
+    pub patterns: BTreeMap<Arc<str>, u64>,
+    /// Lines of bots, by the token that gave each away.
+    pub bots: BTreeMap<Arc<str>, u64>,
 }
 
 /// What dead letters became when they were decoded again.
@@ -62,6 +67,11 @@ impl Accounting {
         self.replayed.events += other.replayed.events;
         self.replayed.filtered += other.replayed.filtered;
         self.dead_letters_dropped += other.dead_letters_dropped;
+        for (counts, more) in [(&mut self.patterns, &other.patterns), (&mut self.bots, &other.bots)] {
+            for (name, count) in more {
+                *counts.entry(Arc::clone(name)).or_default() += count;
+            }
+        }
         for (reason, count) in &other.filtered {
             *self.filtered.entry(*reason).or_default() += count;
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use types::{AccessEvent, Timestamp};
 
 use crate::account::Accounting;
+use crate::classify::Hits;
 use crate::decode::DeadReason;
 use crate::decoder::{Decoder, Fate};
 use crate::sanity::{Pace, Verdict};
@@ -39,9 +40,10 @@ pub(crate) struct Place {
 pub(crate) struct Builder<'a> {
     decoder: &'a Decoder,
     now: Timestamp,
-    pub events: Vec<AccessEvent>,
-    pub dead: Vec<Dead>,
-    pub tally: Accounting,
+    events: Vec<AccessEvent>,
+    dead: Vec<Dead>,
+    tally: Accounting,
+    hits: Hits,
 }
 
 /// A line whose time is in doubt until the next one of its log is known.
@@ -75,13 +77,15 @@ impl Timeline {
 
 impl<'a> Builder<'a> {
     pub fn new(decoder: &'a Decoder, now: Timestamp) -> Self {
-        Self { decoder, now, events: Vec::new(), dead: Vec::new(), tally: Accounting::default() }
+        Self { decoder, now, events: Vec::new(), dead: Vec::new(), tally: Accounting::default(), hits: Hits::default() }
     }
 
     /// Takes a line that begins at `offset` of the source; offsets rise.
     pub fn line(&mut self, timeline: &mut Timeline, offset: u64, bytes: &[u8], place: impl FnOnce() -> Place) {
         self.tally.line();
-        match self.decoder.line(bytes, offset) {
+        let (fate, trace) = self.decoder.judge(bytes, offset);
+        self.hits.count(trace);
+        match fate {
             Fate::Event(event) => self.event(timeline, event, bytes, place),
             Fate::Filtered(reason) => self.tally.filtered(reason),
             Fate::Dead(reason) => self.bury(offset, reason, bytes, place()),
@@ -107,6 +111,12 @@ impl<'a> Builder<'a> {
     /// Ends the doubt about a log's last line: there is no other in this batch to ask.
     pub fn settle(&mut self, timeline: &mut Timeline) {
         self.settle_with(timeline, None);
+    }
+
+    /// The events in order, the dead letters, and the books of these lines. Nothing may be in doubt any more.
+    pub fn finish(mut self) -> (Vec<AccessEvent>, Vec<Dead>, Accounting) {
+        (self.tally.patterns, self.tally.bots) = self.hits.named(self.decoder.classifier());
+        (self.events, self.dead, self.tally)
     }
 
     fn event(&mut self, timeline: &mut Timeline, event: AccessEvent, bytes: &[u8], place: impl FnOnce() -> Place) {

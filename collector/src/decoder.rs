@@ -6,7 +6,7 @@ use std::sync::Arc;
 use product_events::Event;
 use types::{AccessEvent, Invalid, PageId};
 
-use crate::classify::{AgentMemory, Classifier, ClassifierOptions, FilterReason, VisitorKey};
+use crate::classify::{AgentMemory, Classifier, ClassifierOptions, FilterReason, Trace, VisitorKey};
 use crate::decode::envelope::{self, Envelope, Opener};
 use crate::decode::{DeadReason, Line, decode, decode_text};
 
@@ -37,6 +37,11 @@ impl Decoder {
     /// The fate of a line, with or without its line end, that begins at byte `offset` of its source. A shipper's
     /// envelope around it is opened; what the envelope says of file and offset does not matter here.
     pub fn line(&self, bytes: &[u8], offset: u64) -> Fate {
+        self.judge(bytes, offset).0
+    }
+
+    /// The fate of a line as [`Self::line`], and by what it was judged.
+    pub fn judge(&self, bytes: &[u8], offset: u64) -> (Fate, Trace) {
         if !envelope::is_one(bytes) {
             return self.plain(bytes, offset);
         }
@@ -44,8 +49,13 @@ impl Decoder {
             Ok(envelope) => self.plain(envelope.message.as_bytes(), offset),
             // Neither: the edge's decoder says what is wrong with it.
             Err(DeadReason::UnknownEnvelope) => self.plain(bytes, offset),
-            Err(reason) => Fate::Dead(reason),
+            Err(reason) => (Fate::Dead(reason), Trace::default()),
         }
+    }
+
+    /// What tells product events from other lines.
+    pub fn classifier(&self) -> &Classifier {
+        &self.0
     }
 
     /// Opens a record that a shipper made; see [`Opener::open_any`].
@@ -53,33 +63,36 @@ impl Decoder {
         Opener::default().open_any(record).map(Envelope::into_owned)
     }
 
-    fn plain(&self, bytes: &[u8], offset: u64) -> Fate {
-        let mut fate = None;
-        let outcome = self.judge(decode(bytes), offset, None, |event| {
+    fn plain(&self, bytes: &[u8], offset: u64) -> (Fate, Trace) {
+        let (mut fate, mut trace) = (None, Trace::default());
+        let outcome = self.decide(decode(bytes), offset, None, &mut trace, |event| {
             let Event { page, kind, visitor, status, at, offset } = *event;
             fate = PageId::new(page).ok().map(|page| AccessEvent { page, kind, visitor, status, at, offset });
         });
-        match (outcome, fate) {
+        let fate = match (outcome, fate) {
             (Outcome::Event, Some(event)) => Fate::Event(event),
             (Outcome::Event, None) => Fate::Filtered(FilterReason::BadPage),
             (Outcome::Filtered(reason), _) => Fate::Filtered(reason),
             (Outcome::Dead(reason), _) => Fate::Dead(reason),
-        }
+        };
+        (fate, trace)
     }
 
     #[inline]
-    fn judge(
+    fn decide(
         &self,
         line: Result<Line<'_>, DeadReason>,
         offset: u64,
         memory: Option<&mut AgentMemory>,
+        trace: &mut Trace,
         take: impl FnOnce(&Event<'_>),
     ) -> Outcome {
+        *trace = Trace::default();
         let line = match line {
             Ok(line) => line,
             Err(reason) => return Outcome::Dead(reason),
         };
-        match self.0.judge(&line, memory) {
+        match self.0.judge(&line, memory, trace) {
             Ok((page, kind)) => {
                 let visitor = self.0.visitor(&line);
                 take(&Event { page, kind, visitor, status: line.status, at: line.at, offset });
@@ -107,30 +120,37 @@ pub struct Reader {
     decoder: Arc<Decoder>,
     opener: Opener,
     agents: AgentMemory,
+    trace: Trace,
 }
 
 impl Reader {
     /// A reader that has seen nothing yet.
     pub fn new(decoder: Arc<Decoder>) -> Self {
-        Self { decoder, opener: Opener::default(), agents: AgentMemory::default() }
+        Self { decoder, opener: Opener::default(), agents: AgentMemory::default(), trace: Trace::default() }
     }
 
     /// How a line ends, as [`Decoder::line`] says; an event is handed to `take` before.
     #[inline]
     pub fn line(&mut self, bytes: &[u8], offset: u64, take: impl FnOnce(&Event<'_>)) -> Outcome {
-        let Self { decoder, opener, agents } = self;
+        let Self { decoder, opener, agents, trace } = self;
+        *trace = Trace::default();
         if !envelope::is_one(bytes) {
-            return decoder.judge(decode(bytes), offset, Some(agents), take);
+            return decoder.decide(decode(bytes), offset, Some(agents), trace, take);
         }
         match opener.open_message(bytes) {
-            Ok(message) => decoder.judge(decode(message), offset, Some(agents), take),
-            Err(DeadReason::UnknownEnvelope) => decoder.judge(decode(bytes), offset, Some(agents), take),
+            Ok(message) => decoder.decide(decode(message), offset, Some(agents), trace, take),
+            Err(DeadReason::UnknownEnvelope) => decoder.decide(decode(bytes), offset, Some(agents), trace, take),
             Err(reason) => Outcome::Dead(reason),
         }
     }
 
     /// How the message of an envelope ends that an [`Opener`] of the caller's opened.
     pub fn message(&mut self, message: &str, offset: u64, take: impl FnOnce(&Event<'_>)) -> Outcome {
-        self.decoder.judge(decode_text(message), offset, Some(&mut self.agents), take)
+        self.decoder.decide(decode_text(message), offset, Some(&mut self.agents), &mut self.trace, take)
+    }
+
+    /// By what the last line was judged.
+    pub fn trace(&self) -> Trace {
+        self.trace
     }
 }

@@ -6,13 +6,17 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use http_kit::{Limits, harden};
+use http_kit::{Limits, Problem, ProblemKind, harden};
 use serde::Serialize;
 
 use crate::account::Accounting;
 use crate::handle::Handle;
 use crate::source::PartitionStatus;
+use crate::store::DeadLetter;
 use crate::tail::FileStatus;
+
+/// Most dead letters shown: with [`crate::redact::MAX_SHOWN`] each, some 100 KB.
+const SHOWN: u32 = 100;
 
 /// `GET /v1/accounting`.
 #[derive(Debug, Serialize)]
@@ -32,6 +36,7 @@ pub(crate) fn router(handle: Handle, telemetry: Router) -> Router {
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(ready))
         .route("/v1/accounting", get(accounting))
+        .route("/v1/dead-letters", get(dead_letters))
         .with_state(handle);
     harden(own.merge(telemetry), Limits::default())
 }
@@ -49,6 +54,14 @@ async fn ready(State(handle): State<Handle>) -> Response {
         Some(_) => refuse("a log cannot be read; /v1/accounting says which".to_owned()),
         None => "ready\n".into_response(),
     }
+}
+
+/// The newest dead letters, redacted.
+async fn dead_letters(State(handle): State<Handle>) -> Result<Json<Vec<DeadLetter>>, Problem> {
+    handle.dead_letters(SHOWN).await.map(Json).map_err(|error| {
+        tracing::warn!(%error, "dead letters cannot be read");
+        Problem::new(ProblemKind::UNAVAILABLE, "the collector's store cannot be read at present")
+    })
 }
 
 async fn accounting(State(handle): State<Handle>) -> Json<Books> {

@@ -16,6 +16,10 @@ pub const FILTERED: &str = "collector_filtered_lines_total";
 pub const DEAD: &str = "collector_dead_letters_total";
 /// Lines that a shipper sent again.
 pub const REPEATS: &str = "collector_repeated_lines_total";
+/// Lines whose path a pattern knew, by pattern: the set is that of the configuration.
+pub const PATTERNS: &str = "collector_pattern_lines_total";
+/// Lines of bots, by the token of the built-in or configured list.
+pub const BOTS: &str = "collector_bot_lines_total";
 /// Dead letters whose bytes were dropped for newer ones.
 pub const DEAD_DROPPED: &str = "collector_dead_letters_dropped_total";
 /// Bytes that wait to be read.
@@ -46,6 +50,8 @@ pub fn describe() {
     describe_counter!(FILTERED, Unit::Count, "Log lines that are no product events, by reason");
     describe_counter!(DEAD, Unit::Count, "Log lines that could not be decoded, by reason");
     describe_counter!(REPEATS, Unit::Count, "Log lines that a shipper sent again and that were dropped");
+    describe_counter!(PATTERNS, Unit::Count, "Log lines whose path each configured pattern knew, counted or not");
+    describe_counter!(BOTS, Unit::Count, "Log lines of bots, by the token of their user agent");
     describe_counter!(DEAD_DROPPED, Unit::Count, "Dead letters whose bytes were dropped to make room for newer ones");
     describe_gauge!(BEHIND, Unit::Bytes, "Bytes of the followed logs that wait to be read");
     describe_histogram!(COMMIT_SECONDS, Unit::Seconds, "Time from publishing a chunk of lines to its checkpoint");
@@ -71,6 +77,12 @@ pub(crate) fn committed(tally: &Accounting, dropped: u64, took: Duration) {
     }
     for (reason, lines) in &tally.dead {
         counter!(DEAD, "reason" => reason.as_str()).increment(*lines);
+    }
+    for (pattern, lines) in &tally.patterns {
+        counter!(PATTERNS, "pattern" => pattern.to_string()).increment(*lines);
+    }
+    for (bot, lines) in &tally.bots {
+        counter!(BOTS, "bot" => bot.to_string()).increment(*lines);
     }
     counter!(REPEATS).increment(tally.repeats);
     counter!(DEAD_DROPPED).increment(dropped);

@@ -10,18 +10,18 @@ const SAMPLES: usize = 6;
 
 /// One verdict for each agent.
 #[derive(Debug)]
-pub(crate) struct AgentMemory(Vec<(Vec<u8>, bool)>);
+pub(crate) struct AgentMemory(Vec<(Vec<u8>, Option<u16>)>);
 
 impl Default for AgentMemory {
     fn default() -> Self {
-        Self(vec![(Vec::new(), false); SLOTS])
+        Self(vec![(Vec::new(), None); SLOTS])
     }
 }
 
 impl AgentMemory {
-    /// The verdict on this agent: remembered, or `judge`'s.
+    /// The verdict on this agent, the number of its bot's token if it is one: remembered, or `judge`'s.
     #[inline]
-    pub fn recall(&mut self, agent: &str, judge: impl Fn(&str) -> bool) -> bool {
+    pub fn recall(&mut self, agent: &str, judge: impl Fn(&str) -> Option<u16>) -> Option<u16> {
         let bytes = agent.as_bytes();
         let (known, verdict) = &mut self.0[slot(bytes)];
         if known.as_slice() == bytes && !bytes.is_empty() {
@@ -61,11 +61,14 @@ mod tests {
         for round in 0..3 {
             for n in 0..20_000u32 {
                 let agent = format!("Mozilla/5.0 (agent {n}; build {}) Safari/537.36", n / 7);
-                assert_eq!(memory.recall(&agent, |a| a.contains("3;")), agent.contains("3;"), "round {round}: {agent}");
+                let token = |agent: &str| agent.contains("3;").then_some(n as u16 % 7);
+                assert_eq!(memory.recall(&agent, token), token(&agent), "round {round}: {agent}");
             }
         }
-        assert!(memory.recall("", |_| true) && !memory.recall("", |_| false), "no agent is no agent to remember");
         let long = "x".repeat(LONGEST + 1);
-        assert!(memory.recall(&long, |_| true) && !memory.recall(&long, |_| false));
+        for forgotten in ["", long.as_str()] {
+            assert_eq!(memory.recall(forgotten, |_| Some(1)), Some(1));
+            assert_eq!(memory.recall(forgotten, |_| None), None, "no agent, or one too long, is not remembered");
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! Which user agents are bots: a list of tokens, found in one pass. Must never match what phones and
 //! browsers call themselves (a `CUBOT` is a telephone).
 
+use std::sync::Arc;
+
 use aho_corasick::{AhoCorasick, MatchKind};
 use types::Invalid;
 
@@ -156,7 +158,10 @@ pub const fn bot_tokens() -> &'static [&'static str] {
 
 /// Finds any token in a user agent.
 #[derive(Debug)]
-pub(super) struct Bots(AhoCorasick);
+pub(super) struct Bots {
+    automaton: AhoCorasick,
+    names: Vec<Arc<str>>,
+}
 
 impl Bots {
     pub(super) fn new(extra: &[String]) -> Result<Self, Invalid> {
@@ -167,17 +172,24 @@ impl Bots {
         if let Some(token) = extra.iter().find(|token| !TOKEN_LENGTH.contains(&token.len())) {
             return Err(Invalid::new(field, format!("token {token:?} must have 3 to 128 bytes")));
         }
-        AhoCorasick::builder()
+        let automaton = AhoCorasick::builder()
             .ascii_case_insensitive(true)
             .match_kind(MatchKind::Standard)
             .kind(Some(aho_corasick::AhoCorasickKind::DFA))
             .build(TOKENS.iter().copied().chain(extra.iter().map(String::as_str)))
-            .map(Self)
-            .map_err(|e| Invalid::new(field, e.to_string()))
+            .map_err(|e| Invalid::new(field, e.to_string()))?;
+        let names = TOKENS.iter().copied().chain(extra.iter().map(String::as_str)).map(Arc::from).collect();
+        Ok(Self { automaton, names })
     }
 
-    pub(super) fn is_bot(&self, user_agent: &str) -> bool {
-        self.0.is_match(user_agent)
+    /// The number of the token by which a user agent is a bot.
+    pub(super) fn bot(&self, user_agent: &str) -> Option<u16> {
+        // There are at most some 1,150 tokens.
+        self.automaton.find(user_agent).map(|found| found.pattern().as_u32() as u16)
+    }
+
+    pub(super) fn name(&self, number: u16) -> Option<&Arc<str>> {
+        self.names.get(usize::from(number))
     }
 }
 
@@ -206,8 +218,8 @@ mod tests {
             "Mozilla/5.0 (iPhone; CPU iPhone OS 12_1_2 like Mac OS X) AppleWebKit/605.1.15 Version/12.0 Mobile Safari/604.1",
             "Dalvik/2.1.0 (Linux; U; Android 8.1.0; SM-J710F Build/M1AJQ)",
         ] {
-            assert!(!bots.is_bot(agent), "{agent}");
+            assert!(!bots.bot(agent).is_some(), "{agent}");
         }
-        assert!(bots.is_bot("Mozilla/5.0 (compatible; NewThing/1.0; +https://new.example/about)"));
+        assert!(bots.bot("Mozilla/5.0 (compatible; NewThing/1.0; +https://new.example/about)").is_some());
     }
 }

@@ -4,7 +4,10 @@
 mod agents;
 mod bots;
 mod pattern;
+mod trace;
 mod visitor;
+
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use types::{EventKind, Invalid, PageId, VisitorHash};
@@ -14,6 +17,7 @@ pub(crate) use agents::AgentMemory;
 use bots::Bots;
 pub use bots::bot_tokens;
 use pattern::Pattern;
+pub use trace::{Hits, Trace};
 use visitor::VisitorHasher;
 pub use visitor::VisitorKey;
 
@@ -140,6 +144,8 @@ impl Rule {
 #[derive(Debug)]
 pub struct Classifier {
     rules: Vec<(Pattern, Rule)>,
+    /// What the rules are called, in their order.
+    names: Vec<Arc<str>>,
     bots: Option<Bots>,
     visitors: VisitorHasher,
 }
@@ -148,6 +154,7 @@ impl Classifier {
     /// A classifier by these options, hashing visitors with this key.
     pub fn new(options: &ClassifierOptions, key: &VisitorKey) -> Result<Self, Invalid> {
         let mut rules = Vec::new();
+        let mut names = Vec::new();
         for (field, patterns, rule) in [
             ("classifier.views", &options.views, Rule::Shown(EventKind::View)),
             ("classifier.availability", &options.availability, Rule::Shown(EventKind::View)),
@@ -159,21 +166,29 @@ impl Classifier {
             }
             for text in patterns {
                 rules.push((Pattern::parse(field, text)?, rule));
+                names.push(Arc::from(format!("{} {text}", field.trim_start_matches("classifier."))));
             }
         }
         let bots = Bots::new(&options.extra_bots)?;
-        Ok(Self { rules, bots: options.filter_bots.then_some(bots), visitors: VisitorHasher::new(key) })
+        Ok(Self { rules, names, bots: options.filter_bots.then_some(bots), visitors: VisitorHasher::new(key) })
     }
 
     /// What this line means.
     pub fn classify(&self, line: &Line<'_>) -> Class {
-        match self.judge(line, None) {
+        self.traced(line).0
+    }
+
+    /// What this line means, and by what it was judged.
+    pub fn traced(&self, line: &Line<'_>) -> (Class, Trace) {
+        let mut trace = Trace::default();
+        let class = match self.judge(line, None, &mut trace) {
             Ok((page, kind)) => match PageId::new(page) {
                 Ok(page) => Class::Event { page, kind, visitor: self.visitor(line) },
                 Err(_) => Class::Filtered(FilterReason::BadPage),
             },
             Err(reason) => Class::Filtered(reason),
-        }
+        };
+        (class, trace)
     }
 
     /// Who asked.
@@ -181,23 +196,24 @@ impl Classifier {
         self.visitors.hash(line)
     }
 
-    /// The page, which is fit for a [`PageId`], and what was done there. Remembers the agents it has judged, if
-    /// given something to remember them with.
+    /// The page, which is fit for a [`PageId`], and what was done there; `trace` gets by what that was judged.
+    /// Remembers the agents it has judged, if given something to remember them with.
     pub(crate) fn judge<'l>(
         &self,
         line: &'l Line<'_>,
         memory: Option<&mut AgentMemory>,
+        trace: &mut Trace,
     ) -> Result<(&'l str, EventKind), FilterReason> {
         if line.method == Method::Absent {
             return Err(FilterReason::NoRequest);
         }
         if let Some(bots) = &self.bots {
-            let judge = |agent: &str| bots.is_bot(agent);
-            let bot = match memory {
+            let judge = |agent: &str| bots.bot(agent);
+            trace.bot = match memory {
                 Some(memory) => memory.recall(&line.user_agent, judge),
                 None => judge(&line.user_agent),
             };
-            if bot {
+            if trace.bot.is_some() {
                 return Err(FilterReason::Bot);
             }
         }
@@ -206,14 +222,18 @@ impl Classifier {
             None => &line.target,
         };
         let mut refusal = None;
-        for (pattern, rule) in &self.rules {
+        for (number, (pattern, rule)) in self.rules.iter().enumerate() {
             let Some(id) = pattern.page(path) else { continue };
+            let before = trace.pattern.replace(number as u16);
             if !PageId::fits(id) || id == "." || id == ".." {
                 return Err(FilterReason::BadPage);
             }
             match rule.judge(line) {
                 Ok(kind) => return Ok((id, kind)),
-                Err(reason) => refusal = refusal.or(Some(reason)),
+                Err(reason) => {
+                    refusal = refusal.or(Some(reason));
+                    trace.pattern = before.or(trace.pattern);
+                }
             }
         }
         Err(refusal.unwrap_or_else(|| other(path)))

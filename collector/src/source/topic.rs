@@ -382,7 +382,7 @@ impl Reading {
         }
         let mut builder = Builder::new(decoder, now);
         self.read(new, &mut builder);
-        let Builder { events, dead, tally, .. } = builder;
+        let (events, dead, tally) = builder.finish();
         self.next = last.offset + 1;
         self.end = self.end.max(self.next);
         self.continuing = true;

@@ -23,6 +23,12 @@ pub(super) fn read(connection: &Connection) -> Result<Accounting, StoreError> {
             ("dropped", _) => books.dead_letters_dropped = lines,
             ("replayed", "events") => books.replayed.events = lines,
             ("replayed", "filtered") => books.replayed.filtered = lines,
+            ("pattern", name) => {
+                books.patterns.insert(name.into(), lines);
+            }
+            ("bot", name) => {
+                books.bots.insert(name.into(), lines);
+            }
             ("filtered", reason) => {
                 books.filtered.insert(FilterReason::named(reason).ok_or_else(unknown)?, lines);
             }
@@ -50,7 +56,9 @@ pub(super) fn write(change: &Transaction<'_>, books: &Accounting) -> Result<(), 
     ];
     let filtered = books.filtered.iter().map(|(reason, lines)| ("filtered", reason.as_str(), *lines));
     let dead = books.dead.iter().map(|(reason, lines)| ("dead", reason.as_str(), *lines));
-    for (class, reason, lines) in totals.into_iter().chain(filtered).chain(dead) {
+    let patterns = books.patterns.iter().map(|(name, lines)| ("pattern", &**name, *lines));
+    let bots = books.bots.iter().map(|(name, lines)| ("bot", &**name, *lines));
+    for (class, reason, lines) in totals.into_iter().chain(filtered).chain(dead).chain(patterns).chain(bots) {
         write.execute(params![class, reason, lines.cast_signed()])?;
     }
     Ok(())

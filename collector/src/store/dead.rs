@@ -1,6 +1,8 @@
 //! Dead letters with their bytes: kept, bounded, and taken out again for a replay. It must never forget a letter
 //! that a replay is working on.
 
+use std::fmt;
+
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use serde::Serialize;
 use types::Timestamp;
@@ -8,6 +10,7 @@ use types::Timestamp;
 use super::{MAX_DEAD_BYTES, MAX_DEAD_LETTERS, Store, StoreError};
 use crate::batch::Place;
 use crate::decode::DeadReason;
+use crate::redact::redact;
 
 /// A line that could not be decoded or believed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +31,7 @@ impl Dead {
 }
 
 /// A dead letter as it is kept.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Clone, PartialEq, Eq, Serialize)]
 pub struct DeadLetter {
     /// Identity of the file or partition under which it was noted.
     pub source: String,
@@ -40,12 +43,25 @@ pub struct DeadLetter {
     pub file_offset: Option<u64>,
     /// Why it could not be decoded or believed.
     pub reason: DeadReason,
-    /// Its first [`MAX_DEAD_BYTES`] bytes, as they stand. Hold client addresses: not for logs.
+    /// Its first [`MAX_DEAD_BYTES`] bytes, as they stand. They hold client addresses: printed and serialized,
+    /// they are redacted, and nothing else may show them.
+    #[serde(rename = "text", serialize_with = "shown")]
     pub bytes: Vec<u8>,
     /// Whether the bytes are a shipper's whole record, not a log line.
     pub wrapped: bool,
     /// When it was found.
     pub at: Timestamp,
+}
+
+fn shown<S: serde::Serializer>(bytes: &[u8], s: S) -> Result<S::Ok, S::Error> {
+    s.serialize_str(&redact(bytes))
+}
+
+impl fmt::Debug for DeadLetter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = format!("{}:{}", self.source, self.offset);
+        f.debug_tuple("DeadLetter").field(&place).field(&self.reason).field(&redact(&self.bytes)).finish()
+    }
 }
 
 impl DeadLetter {

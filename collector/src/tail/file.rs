@@ -285,7 +285,7 @@ impl Followed {
             Cut::TooLong(head) => builder.unreadable(offset, DeadReason::TooLong, head, false),
         });
         builder.settle(&mut timeline);
-        let Builder { events, dead, tally, .. } = builder;
+        let (events, dead, tally) = builder.finish();
         if tally.lines == 0 && !last {
             return Ok(Read::Nothing);
         }
