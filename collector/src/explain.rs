@@ -5,19 +5,24 @@
 //! came before on the shipper: those two only a running collector knows.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::Serialize;
 use types::{EventKind, PageId, Timestamp};
 
+use crate::Error;
 use crate::account::Accounting;
-use crate::classify::{FilterReason, Hits};
+use crate::classify::{Classifier, ClassifierOptions, FilterReason, Hits, VisitorKey};
 use crate::decode::{DeadReason, decode};
 use crate::decoder::{Decoder, Fate};
 use crate::redact::redact;
+use crate::store::peek;
 
 /// Pages counted for the list of the most viewed; events of others are counted together.
 const MAX_PAGES: usize = 1_000_000;
+/// Lines of which a pattern that matches none is worth a word.
+const ENOUGH_LINES: u64 = 1_000;
 /// Dead lines whose place is looked for: each costs as many attempts as it has bytes.
 const MAX_PLACED: u64 = 1_000;
 /// Longest line whose place is looked for.
@@ -92,6 +97,18 @@ pub struct Summary {
     pub first: Option<Timestamp>,
     /// Greatest time of an event.
     pub last: Option<Timestamp>,
+}
+
+/// The patterns of these options that matched nothing a collector has read so far, and how many lines that were; none
+/// if it has read too few to say. `folder` is its state folder, which may be in use.
+pub fn never_matched(options: &ClassifierOptions, folder: &Path) -> Result<(Vec<Arc<str>>, u64), Error> {
+    let classifier = Classifier::new(options, &VisitorKey::public())?;
+    let books = peek(folder)?.unwrap_or_default();
+    if books.lines < ENOUGH_LINES {
+        return Ok((Vec::new(), books.lines));
+    }
+    let never = classifier.patterns().iter().filter(|name| !books.patterns.contains_key(*name)).cloned();
+    Ok((never.collect(), books.lines))
 }
 
 /// Explains a log line by line.

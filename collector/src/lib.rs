@@ -29,6 +29,7 @@ pub use classify::{Class, Classifier, ClassifierOptions, FilterReason, Hits, Tra
 pub use decode::envelope::{Envelope, Opener, Origin};
 pub use decode::{DeadReason, Line};
 pub use decoder::{Decoder, Fate, Outcome, Reader};
+pub use explain::never_matched;
 pub use handle::Handle;
 pub use options::{Options, Source};
 pub use publish::{KEEP_DEAD_LETTERS, KEEP_EVENTS, SOURCE_HEADER};

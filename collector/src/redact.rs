@@ -119,8 +119,8 @@ fn show_run(run: &str, shown: &mut String) {
     let token = bare.len() >= TOKEN && digits > 0 && bare.bytes().any(|b| b.is_ascii_alphabetic());
     // Four numbers with points between them are hidden wherever they stand: `x-10.1.2.3`, `10.1.2.3.example`.
     let parts: Vec<_> = bare.split(['.', '-', ':', '=', '_', '%', '@', '+', '~']).collect();
-    let small = |part: &&str| !part.is_empty() && part.len() <= 3 && part.bytes().all(|b| b.is_ascii_digit());
-    let hides_address = parts.windows(4).any(|four| four.iter().all(|part| small(&part))) && bare.contains('.');
+    let small = |part: &str| !part.is_empty() && part.len() <= 3 && part.bytes().all(|b| b.is_ascii_digit());
+    let hides_address = parts.windows(4).any(|four| four.iter().all(|part| small(part))) && bare.contains('.');
     if address(run) || address(bare) || token || hides_address || bare.contains("::") || run.contains('@') {
         shown.push(HIDDEN);
     } else {

@@ -33,7 +33,7 @@ fn each_line_is_explained() {
         r#"{"line":1,"offset":0,"outcome":"event","kind":"view","page":"42","at":"2026-11-11T00:01:00.123Z","status":200,"visitor_known":true,"pattern":"views /product/{id}"}"#,
         r#""outcome":"filtered","reason":"status","bot":null,"pattern":"views /product/{id}"}"#,
         r#""outcome":"filtered","reason":"bot","bot":"googlebot","pattern":null}"#,
-        r#""outcome":"dead","reason":"bad_status","place":70,"text":"… - - [11/Nov/2026:00:01:02 +0000] \"GET /product/7 HTTP/1.1\" 4x4 5 \"-\" \"Firefox\" \"-\""}"#,
+        r#""outcome":"dead","reason":"bad_status","place":68,"text":"… - - [11/Nov/2026:00:01:02 +0000] \"GET /product/7 HTTP/1.1\" 4x4 5 \"-\" \"Firefox\" \"-\""}"#,
         r#""outcome":"dead","reason":"truncated""#,
         r#""outcome":"event","kind":"view","page":"42","at":"2026-11-11T00:01:00.123Z","status":200,"visitor_known":true"#,
         r#""outcome":"filtered","reason":"not_product","bot":null,"pattern":null}"#,

@@ -218,7 +218,7 @@ mod tests {
             "Mozilla/5.0 (iPhone; CPU iPhone OS 12_1_2 like Mac OS X) AppleWebKit/605.1.15 Version/12.0 Mobile Safari/604.1",
             "Dalvik/2.1.0 (Linux; U; Android 8.1.0; SM-J710F Build/M1AJQ)",
         ] {
-            assert!(!bots.bot(agent).is_some(), "{agent}");
+            assert!(bots.bot(agent).is_none(), "{agent}");
         }
         assert!(bots.bot("Mozilla/5.0 (compatible; NewThing/1.0; +https://new.example/about)").is_some());
     }

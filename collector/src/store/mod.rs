@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, params};
 use types::Timestamp;
 
 use crate::account::Accounting;
@@ -256,6 +256,16 @@ impl Store {
         change.commit()?;
         Ok(books)
     }
+}
+
+/// The books of a folder, whoever uses it; `None` if no collector ever did.
+pub(crate) fn peek(folder: &Path) -> Result<Option<Accounting>, StoreError> {
+    let file = folder.join("collector.db");
+    if !file.is_file() {
+        return Ok(None);
+    }
+    let connection = Connection::open_with_flags(&file, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    books::read(&connection).map(Some)
 }
 
 fn file_progress(change: &Transaction<'_>, checkpoint: &Checkpoint) -> Result<(), StoreError> {
