@@ -8,7 +8,7 @@ mod kafka_broker;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use eventlog::kafka::KafkaLogOptions;
+use eventlog::kafka::{Compression, KafkaLogOptions};
 use eventlog::{
     Consumer, EventLog, EventLogError, Group, KafkaLog, MAX_KEY_AND_HEADERS, MAX_VALUE, NewRecord, Polled, Progress,
     Record, Retention, Start, Subscription, Topic, TopicPartition, TopicSpec,
@@ -254,6 +254,29 @@ async fn a_session_that_the_broker_finds_too_short_is_refused_in_words() {
     };
     assert!(matches!(refused, EventLogError::Refused(_)), "{refused}");
     assert!(refused.to_string().contains("group.min.session.timeout.ms"), "{refused}");
+}
+
+/// Each way to compress is there in this build, and one member may read many topics.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_compression_is_read_back_by_one_member_of_many_topics() {
+    let ways = [("plain", Compression::None), ("lz4", Compression::Lz4), ("zstd", Compression::Zstd)];
+    for (name, compression) in ways {
+        let bootstrap = vec![kafka_broker::shared().to_owned()];
+        let options = KafkaLogOptions { bootstrap, compression, ..KafkaLogOptions::default() };
+        let log = KafkaLog::connect(options, Arc::new(SystemClock::new())).unwrap();
+        log.ensure_topic(&spec(name, 2, A_DAY)).await.unwrap();
+        append(&log, name, 0..500).await;
+        log.close().await;
+    }
+    let topics = ways.iter().map(|(name, _)| topic(name)).collect();
+    let subscription = Subscription { group: Group::new("all").unwrap(), topics, start: Start::Earliest };
+    let mut consumer = log().subscribe(subscription).await.unwrap();
+    let records = read(&mut *consumer, 1_500).await;
+    for (name, _) in ways {
+        let of_topic = records.iter().filter(|r| r.topic == topic(name)).map(|r| r.value.clone().unwrap());
+        assert!(of_topic.eq(numbered(0..500).into_iter().map(|r| r.value.unwrap())), "{name}");
+    }
+    assert_eq!(consumer.assignment().len(), 6);
 }
 
 /// What the library was not built with, it is not quietly done without.
