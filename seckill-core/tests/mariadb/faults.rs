@@ -9,6 +9,7 @@ use futures::future::join_all;
 use rand::Rng;
 use seckill_core::stock::db::mariadb::{MariaStore, MariaStoreOptions};
 use seckill_core::stock::store::{Attempt, MoveStep, Outcome, StockStore, Verdict};
+use testkit::servers::MariaDb;
 use types::Tier;
 
 use crate::place::{Database, Server};
@@ -189,4 +190,38 @@ async fn a_commit_that_cannot_be_cleared_up_is_an_error_and_the_key_tells() {
     let again = insist(store.as_ref(), &Attempt { order: order_id(77), ..attempt(1) }).await;
     assert_eq!(outcome(&again), Some((Outcome::Accepted(order_id(1)), false)), "the first decision is the answer");
     Shop { store, place: Database::at(place.url.clone()) }.check();
+}
+
+/// The writer loses its connection while the server takes no more: an error to retry, and it comes back by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn too_many_connections_are_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = MariaDb::start_with(folder.path(), &["max_connections=10"]).unwrap();
+    let place = Database::at(server.create_database().unwrap());
+    let store: Arc<dyn StockStore> = Arc::new(MariaStore::connect(hasty(&place)).await.unwrap());
+    store.apply_sale(sale("sale", vec![spec("a", 10, 1)]), NOW).await.unwrap();
+    let writer = "SELECT CAST(id AS SIGNED) FROM information_schema.processlist WHERE user = 'root' \
+                  AND id <> CONNECTION_ID() AND db IS NOT NULL";
+    let writer = place.rows(writer).pop().expect("the writer is connected");
+    let mut others = Vec::new();
+    loop {
+        let other = Database::at(place.url.clone());
+        if other.sql("SELECT 1").await.is_err() {
+            break;
+        }
+        others.push(other);
+    }
+    place.rows(&format!("KILL CONNECTION {writer}"));
+    // Somebody else takes the place that the writer's connection leaves.
+    let taker = Database::at(place.url.clone());
+    while taker.sql("SELECT 1").await.is_err() {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let end = store.decide(vec![attempt(1)], RESERVE, NOW).await;
+    assert!(end.as_ref().is_err_and(|e| e.retryable()), "{end:?}");
+    println!("told: {end:?}");
+    drop((others, taker));
+    let verdict = insist(store.as_ref(), &attempt(1)).await;
+    assert_eq!(outcome(&verdict), Some((Outcome::Accepted(order_id(1)), true)));
+    invariants::check(place.as_ref());
 }

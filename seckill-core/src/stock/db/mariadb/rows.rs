@@ -28,6 +28,10 @@ pub(super) fn text_if_any(row: &MySqlRow, column: usize) -> Result<Option<&str>,
 pub(super) fn int(row: &MySqlRow, column: usize) -> Result<i64, Fault> {
     row.try_get_unchecked(column).map_err(|e| broken(column, e))
 }
+/// A number that may be NULL.
+pub(super) fn int_if_any(row: &MySqlRow, column: usize) -> Result<Option<i64>, Fault> {
+    row.try_get_unchecked(column).map_err(|e| broken(column, e))
+}
 /// A count.
 pub(super) fn count(row: &MySqlRow, column: usize) -> Result<u64, Fault> {
     let n = int(row, column)?;

@@ -39,7 +39,7 @@ pub(super) enum Role {
 pub(super) struct Session {
     db: MySqlConnection,
     limit: Duration,
-    id: i64,
+    name: String,
 }
 
 /// What the server answered to a script, by label.
@@ -78,20 +78,17 @@ impl Session {
 
     async fn set_up(options: &MariaStoreOptions, role: Role) -> Result<Self, Fault> {
         let db = options.server()?.connect().await.map_err(|e| Fault::from_sqlx(e, "connect"))?;
-        let mut session = Self { db, limit: options.connect_limit, id: 0 };
+        let name = format!("seckill {:016x}", rand::random::<u64>());
+        let mut session = Self { db, limit: options.connect_limit, name };
         let mut ask = Script::default();
-        ask.add(
-            "server",
-            "SELECT VERSION(), CONNECTION_ID(), CAST(@@max_allowed_packet AS SIGNED), @@log_bin, @@binlog_format",
-        );
+        ask.add("server", "SELECT VERSION(), CAST(@@max_allowed_packet AS SIGNED), @@log_bin, @@binlog_format");
         let row = session.run(&ask).await?.row("server").ok_or_else(|| Fault::broken("the server has no version"))?;
         let mariadb = check_version(super::rows::text(&row, 0)?)?;
-        session.id = super::rows::int(&row, 1)?;
-        let packet = super::rows::int(&row, 2)?;
+        let packet = super::rows::int(&row, 1)?;
         if packet < LEAST_PACKET {
             return Err(Fault::broken(format!("max_allowed_packet is {packet}, below {LEAST_PACKET}: raise it")));
         }
-        if super::rows::flag(&row, 3)? && super::rows::text(&row, 4)? == "STATEMENT" {
+        if super::rows::flag(&row, 2)? && super::rows::text(&row, 3)? == "STATEMENT" {
             return Err(Fault::broken(
                 "binlog_format is STATEMENT, which READ COMMITTED cannot be logged with: set it to ROW or MIXED",
             ));
@@ -121,6 +118,9 @@ impl Session {
                 set.add("set up", "SET SESSION max_execution_time = ").int(milliseconds);
             }
         }
+        if role == Role::Writer {
+            set.add("set up", "SELECT GET_LOCK(").text(&session.name).sql(", 0)");
+        }
         session.run(&set).await?;
         session.limit = match role {
             Role::Writer => options.statement_limit,
@@ -129,9 +129,25 @@ impl Session {
         Ok(session)
     }
 
-    /// The server's name for this connection: by it another one can end it.
-    pub(super) const fn id(&self) -> i64 {
-        self.id
+    /// The name of this connection: the server gives it as a lock to whoever bears it, so that another one can end
+    /// exactly this one. A connection's number would not do: a restarted server counts anew.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Ends another writer's connection of this user, if the server still has it.
+    pub(super) async fn end_other(&mut self, name: &str) -> Result<(), Fault> {
+        const NO_SUCH_THREAD: u16 = 1094;
+        let mut ask = Script::default();
+        ask.add("bearer", "SELECT CAST(IS_USED_LOCK(").text(name).sql(") AS SIGNED)");
+        let row = self.run(&ask).await?.row("bearer").ok_or_else(|| Fault::broken("no answer about a lock"))?;
+        let Some(bearer) = super::rows::int_if_any(&row, 0)? else { return Ok(()) };
+        let mut end = Script::default();
+        end.add("end another", "KILL CONNECTION ").int(bearer);
+        match self.run(&end).await {
+            Err(Fault::Refused { number: NO_SUCH_THREAD, .. }) | Ok(_) => Ok(()),
+            Err(fault) => Err(fault),
+        }
     }
 
     /// Sends the script and waits for all of its answers. The first statement that fails ends it; what came before

@@ -41,8 +41,8 @@ pub(super) struct Desk {
     number: i64,
     /// `None` after a failure that left the connection useless.
     session: Option<Session>,
-    /// The server's name for the connection that was given up last: it may still hold locks.
-    abandoned: Option<i64>,
+    /// The name of the connection that was given up last: it may still hold locks.
+    abandoned: Option<String>,
 }
 
 impl Desk {
@@ -86,7 +86,7 @@ impl Desk {
             },
             Err(fault) => {
                 if fault.loses_connection() {
-                    self.abandoned = Some(session.id());
+                    self.abandoned = Some(session.name().to_owned());
                 } else {
                     self.roll_back(session).await;
                 }
@@ -107,8 +107,9 @@ impl Desk {
             return Ok(session);
         }
         let mut session = Session::open(&self.options, Role::Writer).await?;
-        if let Some(old) = self.abandoned.take() {
-            end(&mut session, old).await.inspect_err(|_| self.abandoned = Some(old))?;
+        if let Some(old) = &self.abandoned {
+            session.end_other(old).await?;
+            self.abandoned = None;
         }
         Ok(session)
     }
@@ -119,17 +120,17 @@ impl Desk {
         if session.say("roll back", "ROLLBACK").await.is_ok() {
             self.session = Some(session);
         } else {
-            self.abandoned = Some(session.id());
+            self.abandoned = Some(session.name().to_owned());
         }
     }
 
     /// What became of the commit: `Ok` if it is committed, the fault itself if it certainly is not.
     async fn resolve(&mut self, session: Session, fault: Fault) -> Result<(), Fault> {
-        let old = session.id();
+        let old = session.name().to_owned();
         drop(session);
         let until = Instant::now() + self.options.patience;
         let end = loop {
-            match self.ask(old).await {
+            match self.ask(&old).await {
                 Ok(committed) => break Some(committed),
                 Err(_) if Instant::now() + ASK_AGAIN < until => tokio::time::sleep(ASK_AGAIN).await,
                 Err(_) => break None,
@@ -150,9 +151,9 @@ impl Desk {
 
     /// Whether the transaction of the present number was committed. The old connection is ended first, so that the
     /// lock on the mark is free as soon as the server has done with it.
-    async fn ask(&mut self, old: i64) -> Result<bool, Fault> {
+    async fn ask(&mut self, old: &str) -> Result<bool, Fault> {
         let mut session = Session::open(&self.options, Role::Writer).await?;
-        end(&mut session, old).await?;
+        session.end_other(old).await?;
         let mut script = Script::default();
         script.add("begin", "START TRANSACTION");
         script.add("mark", "SELECT last FROM writer_mark WHERE writer = ").text(&self.writer).sql(" FOR UPDATE");
@@ -161,17 +162,6 @@ impl Desk {
         let last = rows::int(&row, 0)?;
         self.session = Some(session);
         Ok(last == self.number)
-    }
-}
-
-/// Ends another connection of this user, if the server still has it.
-async fn end(session: &mut Session, other: i64) -> Result<(), Fault> {
-    const NO_SUCH_THREAD: u16 = 1094;
-    let mut script = Script::default();
-    script.add("end another", "KILL CONNECTION ").int(other);
-    match session.run(&script).await {
-        Err(Fault::Refused { number: NO_SUCH_THREAD, .. }) | Ok(_) => Ok(()),
-        Err(fault) => Err(fault),
     }
 }
 
