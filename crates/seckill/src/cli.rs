@@ -31,6 +31,8 @@ pub enum Command {
     Demo(DemoArgs),
     /// Everything in one process on embedded parts, reading your own access log.
     AllInOne(AllInOneArgs),
+    /// Says what the collector makes of a log, or tries its dead letters again.
+    Collect(CollectArgs),
     /// The rolling top 1 % of any access log, without servers.
     Top(TopArgs),
     /// Checks the invariants of stock and orders in a data directory.
@@ -86,6 +88,49 @@ pub struct AllInOneArgs {
     /// Listens on free ports instead of the usual ones.
     #[arg(long)]
     pub any_port: bool,
+}
+
+/// `seckill collect`.
+#[derive(Debug, Args)]
+pub struct CollectArgs {
+    /// Says of each line of this log what it becomes and why, and of all of them what they come to; `-` is standard
+    /// input, a name ending in .gz is unpacked. Nothing is collected.
+    #[arg(long, value_name = "FILE")]
+    pub explain: Option<PathBuf>,
+    /// Prints JSON, a line for each line and one for the summary.
+    #[arg(long, requires = "explain")]
+    pub json: bool,
+    /// Leaves the lines out and prints the summary alone.
+    #[arg(long, requires = "explain")]
+    pub summary: bool,
+    /// What else to do.
+    #[command(subcommand)]
+    pub command: Option<CollectCommand>,
+}
+
+/// `seckill collect …`.
+#[derive(Debug, Subcommand)]
+pub enum CollectCommand {
+    /// Decodes dead letters again, after a format was put right, and publishes what are events now, once. The
+    /// collector must not run meanwhile.
+    ReplayDeadLetters(ReplayArgs),
+}
+
+/// `seckill collect replay-dead-letters`.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// Only those that died of this (`bad_time`, `truncated`, …); `future` and `ancient` are only tried by name.
+    #[arg(long, value_parser = dead_reason)]
+    pub reason: Option<collector::DeadReason>,
+    /// Only those found at or after this moment (RFC 3339).
+    #[arg(long)]
+    pub since: Option<types::Timestamp>,
+    /// Says what would happen; nothing is published and nothing changes.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Prints JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `seckill top`.
@@ -197,8 +242,13 @@ pub struct TokenArgs {
 /// `seckill config`.
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// Says whether the configuration is right, and what is wrong with it where.
-    Check,
+    /// Says whether the configuration is right, and what is wrong with it where; warns of path patterns that
+    /// matched nothing so far.
+    Check {
+        /// Looks for patterns that match nothing in this log instead of in what the collector has read.
+        #[arg(long, value_name = "FILE")]
+        log: Option<PathBuf>,
+    },
     /// Prints the configuration.
     Show {
         /// Says for each value which layer it came from.
@@ -209,6 +259,13 @@ pub enum ConfigCommand {
 
 fn duration(text: &str) -> Result<std::time::Duration, String> {
     types::time::duration_text::parse(text).map_err(|e| e.to_string())
+}
+
+fn dead_reason(text: &str) -> Result<collector::DeadReason, String> {
+    collector::DeadReason::named(text).ok_or_else(|| {
+        let all: Vec<_> = collector::DeadReason::ALL.iter().map(|reason| reason.as_str()).collect();
+        format!("{text:?} is none of {}", all.join(", "))
+    })
 }
 
 fn whole_seconds(text: &str) -> Result<std::time::Duration, String> {

@@ -62,14 +62,7 @@ impl House {
         }
         place_in(&data, &mut config, &secrets)?;
 
-        let log: Arc<dyn EventLog> = match config.event_log.provider {
-            EventLogProvider::Memory => Arc::new(MemoryLog::with_clock(clock.clone())),
-            EventLogProvider::Sqlite => {
-                let dir = folder(&data, "event-log")?;
-                let options = eventlog::SqliteLogOptions::default();
-                Arc::new(SqliteLog::open_with_clock(&dir.join("log.sqlite"), options, clock.clone())?)
-            }
-        };
+        let log = event_log(&config, clock.clone())?;
         folder(&data, "core")?;
         let store = Arc::new(SqliteStore::open(&stock_file(&data), SqliteStoreOptions::default())?);
         let leases = Arc::new(InProcessLeases::new());
@@ -177,6 +170,29 @@ impl House {
             Ok(joined) => joined.and(first),
         }
     }
+}
+
+/// The collector's options, with its folder and secret in them, and the event log: for what is done beside it.
+pub fn collector_parts(
+    mut config: Config,
+    clock: Arc<dyn Clock>,
+) -> anyhow::Result<(collector::Options, Arc<dyn EventLog>)> {
+    let data = config.data_dir.clone();
+    let secrets = Secrets::load(&config.secrets, &data, config.mode.makes_secrets())?;
+    place_in(&data, &mut config, &secrets)?;
+    let log = event_log(&config, clock)?;
+    Ok((config.collector, log))
+}
+
+fn event_log(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<Arc<dyn EventLog>> {
+    Ok(match config.event_log.provider {
+        EventLogProvider::Memory => Arc::new(MemoryLog::with_clock(clock)),
+        EventLogProvider::Sqlite => {
+            let dir = folder(&config.data_dir, "event-log")?;
+            let options = eventlog::SqliteLogOptions::default();
+            Arc::new(SqliteLog::open_with_clock(&dir.join("log.sqlite"), options, clock)?)
+        }
+    })
 }
 
 fn folder(data: &Path, name: &str) -> anyhow::Result<PathBuf> {

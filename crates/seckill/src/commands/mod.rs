@@ -2,6 +2,7 @@
 
 mod all_in_one;
 mod audit;
+mod collect;
 mod config;
 mod demo;
 mod sale;
@@ -13,7 +14,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use figment::value::Value;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, CollectCommand, Command};
 use crate::config::Layers;
 use crate::telemetry;
 
@@ -23,7 +24,7 @@ const VIOLATED: u8 = 1;
 /// Runs the command.
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     // The demo's own lines are its display; warnings still show between them.
-    let quiet = matches!(cli.command, Command::Demo(_) | Command::Top(_));
+    let quiet = matches!(cli.command, Command::Demo(_) | Command::Top(_) | Command::Collect(_));
     telemetry::logs(cli.log_format, if quiet { "warn" } else { "info" });
     let mut flags = Vec::new();
     if let Some(dir) = &cli.data {
@@ -33,6 +34,13 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Demo(args) => runtime()?.block_on(demo::run(layers.config()?, cli.data.is_some(), args)),
         Command::AllInOne(args) => runtime()?.block_on(all_in_one::run(layers.config()?, args)),
+        Command::Collect(args) => match (&args.explain, &args.command) {
+            (Some(file), None) => collect::explain(&layers.config()?, file, &args),
+            (None, Some(CollectCommand::ReplayDeadLetters(args))) => {
+                runtime()?.block_on(collect::replay(layers.config()?, args))
+            }
+            _ => anyhow::bail!("say one thing to do: --explain FILE or replay-dead-letters"),
+        },
         Command::Top(args) => top::run(&args),
         Command::Audit(args) => audit::run(&layers.config()?, &args),
         Command::Sale(command) => runtime()?.block_on(sale::run(&layers.config()?, command)),

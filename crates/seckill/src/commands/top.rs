@@ -16,7 +16,7 @@ use types::Timestamp;
 use crate::cli::TopArgs;
 
 /// Longest line that is looked at; the rest of a longer one is skipped and the line counts as undecodable.
-const MAX_LINE: usize = 64 * 1024;
+pub(super) const MAX_LINE: usize = 64 * 1024;
 /// Read at once from a file.
 const CHUNK: usize = 1024 * 1024;
 /// Lines looked at to find a file's first time; a log that starts with more rubbish keeps its place.
@@ -158,7 +158,8 @@ fn first_time(path: &Path, decoder: &Decoder) -> anyhow::Result<Option<Timestamp
     Ok(None)
 }
 
-fn open(path: &Path) -> anyhow::Result<Box<dyn BufRead>> {
+/// Opens a log: `-` is standard input, what ends in .gz is unpacked.
+pub(super) fn open(path: &Path) -> anyhow::Result<Box<dyn BufRead>> {
     if path == Path::new("-") {
         return Ok(Box::new(BufReader::with_capacity(CHUNK, io::stdin().lock())));
     }
@@ -170,7 +171,7 @@ fn open(path: &Path) -> anyhow::Result<Box<dyn BufRead>> {
 
 /// Reads one line without its end into `line`, at most one byte more than [`MAX_LINE`]; answers how many
 /// bytes it took in all, or `None` at the end.
-fn next_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Option<u64>> {
+pub(super) fn next_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Option<u64>> {
     line.clear();
     let mut taken = 0;
     loop {
