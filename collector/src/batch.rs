@@ -6,7 +6,7 @@ use std::sync::Arc;
 use types::{AccessEvent, Timestamp};
 
 use crate::account::Accounting;
-use crate::classify::Hits;
+use crate::classify::{Hits, Trace};
 use crate::decode::DeadReason;
 use crate::decoder::{Decoder, Fate};
 use crate::sanity::{Pace, Verdict};
@@ -82,8 +82,20 @@ impl<'a> Builder<'a> {
 
     /// Takes a line that begins at `offset` of the source; offsets rise.
     pub fn line(&mut self, timeline: &mut Timeline, offset: u64, bytes: &[u8], place: impl FnOnce() -> Place) {
+        let judged = self.decoder.judge(bytes, offset);
+        self.judged(timeline, offset, bytes, judged, place);
+    }
+
+    /// Takes a line that was judged already.
+    pub fn judged(
+        &mut self,
+        timeline: &mut Timeline,
+        offset: u64,
+        bytes: &[u8],
+        (fate, trace): (Fate, Trace),
+        place: impl FnOnce() -> Place,
+    ) {
         self.tally.line();
-        let (fate, trace) = self.decoder.judge(bytes, offset);
         self.hits.count(trace);
         match fate {
             Fate::Event(event) => self.event(timeline, event, bytes, place),

@@ -64,8 +64,12 @@ impl Decoder {
     }
 
     fn plain(&self, bytes: &[u8], offset: u64) -> (Fate, Trace) {
+        self.fate(decode(bytes), offset, None)
+    }
+
+    fn fate(&self, line: Result<Line<'_>, DeadReason>, offset: u64, memory: Option<&mut AgentMemory>) -> (Fate, Trace) {
         let (mut fate, mut trace) = (None, Trace::default());
-        let outcome = self.decide(decode(bytes), offset, None, &mut trace, |event| {
+        let outcome = self.decide(line, offset, memory, &mut trace, |event| {
             let Event { page, kind, visitor, status, at, offset } = *event;
             fate = PageId::new(page).ok().map(|page| AccessEvent { page, kind, visitor, status, at, offset });
         });
@@ -149,7 +153,12 @@ impl Reader {
         self.decoder.decide(decode_text(message), offset, Some(&mut self.agents), &mut self.trace, take)
     }
 
-    /// By what the last line was judged.
+    /// The fate of such a message, to be kept, and by what it was judged.
+    pub fn message_fate(&mut self, message: &str, offset: u64) -> (Fate, Trace) {
+        self.decoder.fate(decode_text(message), offset, Some(&mut self.agents))
+    }
+
+    /// By what the last line was judged that was handed over.
     pub fn trace(&self) -> Trace {
         self.trace
     }

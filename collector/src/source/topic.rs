@@ -19,9 +19,8 @@ use super::files::{Files, Key};
 use super::resume::{Known, Resume, resume};
 use crate::Error;
 use crate::batch::{Batch, Builder, Place};
-use crate::decode::DeadReason;
-use crate::decode::envelope::{self, Envelope, Opener};
-use crate::decoder::Decoder;
+use crate::decode::envelope::Opener;
+use crate::decoder::{Decoder, Reader};
 use crate::metrics;
 use crate::store::{PartitionProgress, Progress, Store};
 
@@ -65,6 +64,8 @@ pub(crate) struct TopicSource {
     from_start: bool,
     store: Arc<Store>,
     decoder: Arc<Decoder>,
+    /// Away while a batch is made.
+    reader: Option<Reader>,
     clock: Arc<dyn Clock>,
     partitions: BTreeMap<u32, Reading>,
     /// Assigned, and not yet known where to begin.
@@ -133,6 +134,7 @@ impl TopicSource {
             from_start,
             store,
             decoder,
+            reader: None,
             clock,
             partitions: BTreeMap::new(),
             unsettled: VecDeque::new(),
@@ -321,11 +323,13 @@ impl TopicSource {
         let Some(mut reading) = self.partitions.remove(&number) else { return Ok(None) };
         let records: Vec<_> = self.waiting.drain(..run).collect();
         let (decoder, now, topic) = (Arc::clone(&self.decoder), self.clock.now(), Arc::clone(&self.name));
-        let (reading, built) = spawn_blocking(move || {
-            let built = reading.build(&records, &decoder, now, topic);
-            (reading, built)
+        let mut reader = self.reader.take().unwrap_or_else(|| Reader::new(Arc::clone(&self.decoder)));
+        let (reading, reader, built) = spawn_blocking(move || {
+            let built = reading.build(&records, &decoder, &mut reader, now, topic);
+            (reading, reader, built)
         })
         .await?;
+        self.reader = Some(reader);
         if matches!(built, Built::Another) {
             another(number, Known { own: Some(reading.next), committed: None, end: reading.end });
             self.begin(&reading.partition, 0, None, reading.end, false).await?;
@@ -356,7 +360,14 @@ impl TopicSource {
 }
 
 impl Reading {
-    fn build(&mut self, records: &[Record], decoder: &Decoder, now: Timestamp, topic: Arc<str>) -> Built {
+    fn build(
+        &mut self,
+        records: &[Record],
+        decoder: &Decoder,
+        reader: &mut Reader,
+        now: Timestamp,
+        topic: Arc<str>,
+    ) -> Built {
         let (old, new) = records.split_at(records.partition_point(|record| record.offset < self.next));
         if let Some((offset, expected)) = self.expected
             && let Some(found) = old.iter().find(|record| record.offset == offset)
@@ -368,7 +379,7 @@ impl Reading {
         }
         if let Some(last) = old.last() {
             // Counted when they were taken; here they only say what their files have shown so far.
-            self.read(old, &mut Builder::new(decoder, now));
+            self.read(old, reader, &mut Builder::new(decoder, now));
             self.rereading = last.offset + 1 < self.next;
         }
         let (Some(source), Some(first), Some(last)) = (self.source.clone(), new.first(), new.last()) else {
@@ -381,7 +392,7 @@ impl Reading {
             tracing::error!(source = &*source, next = self.next, lost, "records were deleted before they were read");
         }
         let mut builder = Builder::new(decoder, now);
-        self.read(new, &mut builder);
+        self.read(new, reader, &mut builder);
         let (events, dead, tally) = builder.finish();
         self.next = last.offset + 1;
         self.end = self.end.max(self.next);
@@ -397,17 +408,11 @@ impl Reading {
     }
 
     /// Gives each record its end.
-    fn read(&mut self, records: &[Record], builder: &mut Builder<'_>) {
+    fn read(&mut self, records: &[Record], reader: &mut Reader, builder: &mut Builder<'_>) {
         let mut doubted: Vec<Key> = Vec::new();
         for record in records {
             let value = record.value.as_deref().unwrap_or_default();
-            let opened = match if envelope::is_one(value) { self.opener.open(value) } else { bare(value) } {
-                Ok(opened) => Ok(opened),
-                // Some object that is none: the edge's decoder says what is wrong with it.
-                Err(DeadReason::UnknownEnvelope) => bare(value),
-                Err(reason) => Err(reason),
-            };
-            let opened = match opened {
+            let opened = match self.opener.open_any(value) {
                 Ok(opened) => opened,
                 Err(reason) => {
                     builder.unreadable(record.offset, reason, value, true);
@@ -425,7 +430,8 @@ impl Reading {
                 continue;
             }
             let place = || Place { file: file.name.clone(), offset: opened.offset };
-            builder.line(&mut file.timeline, record.offset, opened.message.as_bytes(), place);
+            let judged = reader.message_fate(&opened.message, record.offset);
+            builder.judged(&mut file.timeline, record.offset, opened.message.as_bytes(), judged, place);
             if file.timeline.in_doubt() && !doubted.contains(&key) {
                 doubted.push(key);
             }
@@ -436,15 +442,6 @@ impl Reading {
             }
         }
     }
-}
-
-/// A record without an envelope: it is the line itself.
-fn bare(record: &[u8]) -> Result<Envelope<'_>, DeadReason> {
-    if record.is_empty() {
-        return Err(DeadReason::Empty);
-    }
-    let message = std::str::from_utf8(record).map_err(|_| DeadReason::NotUtf8)?;
-    Ok(Envelope { message: message.into(), offset: None, origin: envelope::Origin::default() })
 }
 
 /// What tells a record from any other that could lie in its place.
