@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 use types::Invalid;
 
 use crate::classify::{ClassifierOptions, VisitorKey};
+use crate::tail::TailOptions;
 
-/// Most logs that are followed at once: each is looked at on each poll.
-pub const MAX_PATHS: usize = 64;
+/// Most entries of `paths` and of `exclude`; a pattern may name many logs.
+pub const MAX_PATHS: usize = 1_024;
 /// Longest poll interval: heat must show within a second.
 pub const MAX_POLL: Duration = Duration::from_secs(10);
 
@@ -44,8 +45,16 @@ pub struct Options {
     pub source: Source,
     /// The consumer group that shares the partitions of `access-log`.
     pub group: String,
-    /// The logs to follow, each by the name it is written under; rotated files are found beside it.
+    /// The logs to follow, each by the name it is written under; rotated files are found beside it. An entry with
+    /// `*`, `?`, `[` or `{` is a pattern: `*` and `?` within a name, `**` across folders. New files are found while
+    /// it runs. Of a log's rotated files a pattern that names them (`access.log*`) has the older ones read too, with
+    /// `from_start`, gzip'd ones included; each once.
     pub paths: Vec<PathBuf>,
+    /// Patterns of files that no pattern in `paths` shall find.
+    pub exclude: Vec<PathBuf>,
+    /// Hear from the system when a log changes instead of waiting for `poll`. Where that does not work (network file
+    /// systems, too few watches) the logs are polled by themselves; `false` polls everywhere.
+    pub watch: bool,
     /// Read a log, or a partition of `access-log`, that is seen for the first time from its beginning instead of
     /// its end.
     pub from_start: bool,
@@ -53,7 +62,7 @@ pub struct Options {
     pub state_dir: PathBuf,
     /// Partitions of `product-events`.
     pub partitions: u32,
-    /// How often, in real time, the logs are looked at when there is nothing to do.
+    /// How often, in real time, the logs are looked at when there is nothing to do and changes are not heard.
     #[serde(with = "types::time::duration_text")]
     pub poll: Duration,
     /// The private listener of a collector that runs as a process of its own: health, metrics, books.
@@ -70,6 +79,8 @@ impl Default for Options {
             source: Source::Files,
             group: "collector".to_owned(),
             paths: Vec::new(),
+            exclude: Vec::new(),
+            watch: true,
             from_start: false,
             state_dir: PathBuf::from("collector"),
             partitions: 8,
@@ -98,6 +109,11 @@ impl Options {
                 ));
             }
         }
+        if self.exclude.len() > MAX_PATHS {
+            return Err(Invalid::new("exclude", format!("has {} patterns; at most {MAX_PATHS}", self.exclude.len())));
+        }
+        let tail = TailOptions { paths: self.paths.clone(), exclude: self.exclude.clone(), ..TailOptions::default() };
+        tail.patterns()?;
         if let Err(why) = eventlog::Group::new(&self.group) {
             return Err(Invalid::new("group", why.why));
         }
@@ -128,6 +144,8 @@ mod tests {
         for (wrong, field) in [
             (Options { paths: twice, ..good() }, "paths"),
             (Options { paths: vec!["/".into()], ..good() }, "paths"),
+            (Options { paths: vec!["logs/[a".into()], ..good() }, "paths"),
+            (Options { exclude: vec!["{a".into()], ..good() }, "exclude"),
             (Options { group: "a group".into(), ..good() }, "group"),
             (Options { state_dir: "".into(), ..good() }, "state_dir"),
             (Options { partitions: 0, ..good() }, "partitions"),

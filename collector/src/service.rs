@@ -2,6 +2,7 @@
 //! It must never commit what was not published, nor read on before it has committed: that is the back-pressure.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,7 +25,7 @@ use crate::options::Options;
 use crate::publish::Publisher;
 use crate::source::{PartitionStatus, TopicSource};
 use crate::store::{Progress, Store, StoreError};
-use crate::tail::Tail;
+use crate::tail::{Tail, TailOptions};
 
 /// First and longest real pause between attempts. There is no last attempt: meanwhile the lines wait in
 /// their files, and the lag is seen.
@@ -113,14 +114,22 @@ impl Collector {
             if !kind.files() {
                 return Ok((store, None, books));
             }
-            let mut paths = Vec::with_capacity(options.paths.len());
-            for path in &options.paths {
-                // Progress must be found again from whatever folder the program is started in.
-                let absolute = std::path::absolute(path)
-                    .map_err(|e| Invalid::new("paths", format!("{} has no absolute form: {e}", path.display())))?;
-                paths.push(absolute);
-            }
-            let tail = Tail::open(paths, options.from_start, Arc::clone(&store), worker_decoder, worker_clock)?;
+            // Progress must be found again from whatever folder the program is started in.
+            let absolute = |paths: &[PathBuf]| {
+                let absolute = |path: &PathBuf| {
+                    std::path::absolute(path)
+                        .map_err(|e| Invalid::new("paths", format!("{} has no absolute form: {e}", path.display())))
+                };
+                paths.iter().map(absolute).collect::<Result<Vec<_>, _>>()
+            };
+            let tail = TailOptions {
+                paths: absolute(&options.paths)?,
+                exclude: absolute(&options.exclude)?,
+                from_start: options.from_start,
+                poll: options.poll,
+                watch: options.watch,
+            };
+            let tail = Tail::open(tail, Arc::clone(&store), worker_decoder, worker_clock)?;
             Ok::<_, Error>((store, Some(tail), books))
         })
         .await??;
@@ -190,7 +199,17 @@ impl Collector {
                 Turn::Stopped => break,
                 Turn::Nothing(waited) => {
                     self.show(None);
-                    if !waited && matches!(rest(self.poll, shutdown).await, Ended::Stopped) {
+                    let (bell, wait) = self
+                        .tail
+                        .as_ref()
+                        .map_or_else(|| (Arc::default(), self.poll), |tail| (tail.bell(), tail.patience()));
+                    let rested = async {
+                        tokio::select! {
+                            ended = rest(wait, shutdown) => ended,
+                            () = bell.notified() => Ended::Done,
+                        }
+                    };
+                    if !waited && matches!(rested.await, Ended::Stopped) {
                         break;
                     }
                 }

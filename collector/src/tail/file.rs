@@ -8,12 +8,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
-use types::Timestamp;
+use types::{Clock, Timestamp};
 
+use super::content::Content;
 use super::lines::{Cut, Lines};
+use super::names;
 use crate::batch::{Batch, Builder, Place, Timeline};
 use crate::decode::{DeadReason, MAX_LINE};
 use crate::decoder::Decoder;
+use crate::metrics;
 use crate::sanity::Pace;
 use crate::store::{Checkpoint, Progress, Remembered, Store, StoreError};
 
@@ -23,8 +26,6 @@ pub(crate) const PREFIX: usize = 256;
 const MIN_PREFIX: u32 = 40;
 /// Most entries of a log's folder that are looked at for rotated files.
 const MAX_ENTRIES: usize = 10_000;
-/// What compressed files end with; they are not read.
-const COMPRESSED: [&str; 5] = [".gz", ".bz2", ".xz", ".zst", ".lz4"];
 
 /// A hash of a file's first bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -61,9 +62,12 @@ impl Fingerprint {
 /// A file that was found, open.
 #[derive(Debug)]
 pub(crate) struct Found {
-    pub file: File,
+    pub content: Content,
+    /// Where it was found.
+    pub at: PathBuf,
     pub device: u64,
     pub inode: u64,
+    /// Of a gzip'd file, which tells its length only at its end, the largest number.
     pub length: u64,
     pub modified: i64,
     pub prefix: Vec<u8>,
@@ -82,17 +86,26 @@ impl Found {
             Err(e) => return Err(e),
         }
         match File::open(path) {
-            Ok(file) => Self::open(file).map(Some),
+            Ok(file) => Self::open(file, path).map(Some),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e),
         }
     }
 
-    pub fn open(file: File) -> io::Result<Self> {
+    pub fn open(file: File, at: &Path) -> io::Result<Self> {
         let about = file.metadata()?;
-        let prefix = prefix(&file)?;
-        let modified = modified(&about);
-        Ok(Self { file, device: about.dev(), inode: about.ino(), length: about.len(), modified, prefix })
+        let gzip = at.file_name().and_then(|n| n.to_str()).is_some_and(names::is_gzip);
+        let mut content = if gzip { Content::gzip(file)? } else { Content::Plain(file) };
+        let prefix = prefix(&mut content)?;
+        let length = if gzip { u64::MAX } else { about.len() };
+        let (device, inode, modified) = (about.dev(), about.ino(), modified(&about));
+        Ok(Self { content, at: at.to_owned(), device, inode, length, modified, prefix })
+    }
+
+    /// Whether it has the name that rotation gives to older files of the log `path`.
+    pub fn is_named_after(&self, path: &Path) -> bool {
+        let name = self.at.file_name().and_then(|n| n.to_str());
+        name.and_then(names::log_of).is_some_and(|log| path.file_name().is_some_and(|n| n == log))
     }
 
     /// What lies beside `path` under its name with `.` or `-` and something behind it, as rotation leaves it.
@@ -109,22 +122,33 @@ impl Found {
         for entry in entries.take(MAX_ENTRIES) {
             let path: PathBuf = entry?.path();
             let rest = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_prefix(name));
-            let rotated =
-                rest.is_some_and(|r| r.starts_with(['.', '-']) && !COMPRESSED.iter().any(|end| r.ends_with(end)));
+            let rotated = rest.is_some_and(|r| r.starts_with(['.', '-']) && !names::is_opaque(r));
             // One unreadable neighbour is no reason not to follow the log.
             if rotated && let Ok(Some(file)) = Self::at(&path) {
                 found.push(file);
             }
         }
+        // While a file is being packed it is there twice: the one that is whole for certain is taken.
+        found.sort_by_key(|one| one.content.is_gzip());
+        let mut seen: Vec<Vec<u8>> = Vec::new();
+        found.retain(|one| {
+            let twice =
+                one.content.is_gzip() && Fingerprint::of(&one.prefix).proves(&one.prefix) && seen.contains(&one.prefix);
+            seen.push(one.prefix.clone());
+            !twice
+        });
         Ok(found)
     }
 
     /// Where to begin at the end: behind the last line end, so that the line being written is whole.
     pub fn end(&self) -> io::Result<u64> {
+        if self.content.is_gzip() {
+            return Ok(self.length);
+        }
         let window = self.length.min(MAX_LINE as u64);
         let from = self.length - window;
         let mut tail = vec![0; window as usize];
-        self.file.read_exact_at(&mut tail, from)?;
+        self.content.file().read_exact_at(&mut tail, from)?;
         Ok(match memchr::memrchr(b'\n', &tail) {
             Some(at) => from + at as u64 + 1,
             None if from == 0 => 0,
@@ -133,11 +157,11 @@ impl Found {
     }
 }
 
-fn prefix(file: &File) -> io::Result<Vec<u8>> {
+fn prefix(content: &mut Content) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; PREFIX];
     let mut length = 0;
     while length < PREFIX {
-        match file.read_at(&mut bytes[length..], length as u64) {
+        match content.read_at(&mut bytes[length..], length as u64) {
             Ok(0) => break,
             Ok(n) => length += n,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -160,6 +184,8 @@ pub(crate) enum Read {
     Nothing,
     /// The file was truncated or overwritten: what was read is another generation's.
     Overwritten,
+    /// The file was put aside and is not to be found any more.
+    Lost,
 }
 
 /// Why reading did not work.
@@ -179,12 +205,37 @@ impl From<StoreError> for Trouble {
     }
 }
 
+/// What reading takes besides the file.
+pub(crate) struct Desk<'a> {
+    pub store: &'a Store,
+    pub decoder: &'a Decoder,
+    pub clock: &'a dyn Clock,
+    /// The clock's present moment.
+    pub now: Timestamp,
+    /// The one big buffer that all files are read through.
+    pub big: &'a mut Vec<u8>,
+}
+
+/// The length to reckon with: of a gzip'd file no more is known than that there is something more.
+fn length_of(length: u64, read: u64) -> u64 {
+    if length == u64::MAX { read + 1 } else { length }
+}
+
 /// A file that is being followed.
 #[derive(Debug)]
 pub(crate) struct Followed {
     pub id: i64,
     pub name: Option<Arc<str>>,
-    pub file: File,
+    /// `None` while it is put aside: there may be more files than may be open.
+    content: Option<Content>,
+    /// Where it was last found.
+    at: PathBuf,
+    /// Whether it is gzip'd: it has an end, and that is its last line's.
+    gzip: bool,
+    /// Whether there may be whole lines among the bytes that were read and not cut.
+    more: bool,
+    /// Since when a gzip'd file cannot be unpacked any further.
+    broken: Option<Timestamp>,
     pub device: u64,
     pub inode: u64,
     pub prefix: Vec<u8>,
@@ -214,12 +265,16 @@ impl Followed {
         Self {
             id,
             name,
-            file: found.file,
+            gzip: found.content.is_gzip(),
+            content: Some(found.content),
+            at: found.at,
+            more: true,
+            broken: None,
             device: found.device,
             inode: found.inode,
             prefix: found.prefix,
             lines: Lines::starting_at(position),
-            length: found.length,
+            length: length_of(found.length, position),
             modified: found.modified,
             rotated: None,
             pace,
@@ -240,28 +295,98 @@ impl Followed {
     }
     /// Reads on in a copy of this file, which has the same bytes at the same offsets.
     pub fn move_to(&mut self, copy: Found) {
-        self.file = copy.file;
+        self.gzip = copy.content.is_gzip();
+        self.content = Some(copy.content);
+        self.at = copy.at;
         self.device = copy.device;
         self.inode = copy.inode;
-        self.length = copy.length;
+        self.length = length_of(copy.length, self.lines.read_end());
         self.modified = copy.modified;
+    }
+    /// The same file again, from its first byte.
+    pub fn again(&self) -> io::Result<Option<Found>> {
+        match &self.content {
+            Some(content) => Found::open(content.file().try_clone()?, &self.at).map(Some),
+            None => Ok(None),
+        }
+    }
+    /// Whether it holds a descriptor.
+    pub fn is_open(&self) -> bool {
+        self.content.is_some()
+    }
+    /// Closes it. It is found again by its place, by device and inode beside `log`, or by its first bytes.
+    pub fn put_aside(&mut self) {
+        if !self.gone {
+            self.content = None;
+        }
+    }
+    /// Whether there is nothing new in it, as far as that can be said without opening it.
+    pub fn is_quiet(&self) -> bool {
+        if self.gone || self.more || !self.at_end() {
+            return false;
+        }
+        let about = match &self.content {
+            Some(content) => content.file().metadata(),
+            None => fs::metadata(&self.at),
+        };
+        about.is_ok_and(|about| {
+            self.is(about.dev(), about.ino()) && about.len() == self.length && modified(&about) == self.modified
+        })
+    }
+    /// Whether it is gzip'd.
+    pub fn is_gzip(&self) -> bool {
+        self.gzip
+    }
+    /// Whether it is open and has no name any more, anywhere.
+    pub fn is_deleted(&self) -> bool {
+        let about = self.content.as_ref().map(|content| content.file().metadata());
+        about.is_some_and(|about| about.is_ok_and(|about| about.nlink() == 0))
+    }
+    /// Opens it again; `false` if it is not to be found.
+    fn take_up(&mut self, log: &Path) -> io::Result<bool> {
+        let same = |found: &Found| (found.device, found.inode) == (self.device, self.inode);
+        let mut found = Found::at(&self.at)?.filter(same);
+        if found.is_none() {
+            let mut beside = Found::beside(log)?;
+            let fingerprint = Fingerprint::of(&self.prefix);
+            let at = beside.iter().position(|f| same(f) && f.prefix.starts_with(&self.prefix)).or_else(|| {
+                beside.iter().position(|f| fingerprint.proves(&f.prefix) && f.length >= self.lines.read_end())
+            });
+            found = at.map(|at| beside.swap_remove(at));
+        }
+        let Some(found) = found else { return Ok(false) };
+        self.gzip = found.content.is_gzip();
+        (self.device, self.inode) = (found.device, found.inode);
+        self.at = found.at;
+        self.content = Some(found.content);
+        Ok(true)
     }
 
     /// The next chunk. With `last` the bytes behind the last line end are a line, and the file is done with.
-    pub fn read(&mut self, store: &Store, decoder: &Decoder, now: Timestamp, last: bool) -> Result<Read, Trouble> {
+    pub fn read(&mut self, desk: &mut Desk<'_>, log: &Path, last: bool) -> Result<Read, Trouble> {
         if self.gone {
-            return self.cut(store, decoder, now, true).map_err(Trouble::Store);
+            return self.cut(desk, true).map_err(Trouble::Store);
         }
-        let about = self.file.metadata()?;
+        if self.content.is_none() && !self.take_up(log)? {
+            return Ok(Read::Lost);
+        }
+        let Some(content) = &mut self.content else { return Ok(Read::Lost) };
+        let about = content.file().metadata()?;
+        if self.gzip {
+            return self.unpack(desk);
+        }
         let length = about.len();
         if length < self.lines.read_end() {
             return Ok(Read::Overwritten);
         }
-        let file = &self.file;
-        let came =
-            if length > self.lines.read_end() { self.lines.fill(|buffer, at| file.read_at(buffer, at))? } else { 0 };
+        self.lines.borrow(desk.big);
+        let came = if length > self.lines.read_end() {
+            self.lines.fill(|buffer, at| content.read_at(buffer, at))?
+        } else {
+            0
+        };
         // Looked at after the bytes were read, so that they are known to be this generation's.
-        let prefix = prefix(&self.file)?;
+        let prefix = prefix(content)?;
         if !prefix.starts_with(&self.prefix) {
             self.lines.unread(came);
             return Ok(Read::Overwritten);
@@ -269,16 +394,44 @@ impl Followed {
         self.prefix = prefix;
         self.length = length.max(self.lines.read_end());
         self.modified = modified(&about);
-        self.cut(store, decoder, now, last).map_err(Trouble::Store)
+        let read = self.cut(desk, last).map_err(Trouble::Store);
+        self.lines.give_back(desk.big);
+        read
     }
 
-    fn cut(&mut self, store: &Store, decoder: &Decoder, now: Timestamp, last: bool) -> Result<Read, StoreError> {
+    /// As [`Self::read`], of a file that will not grow: its end is its last line's, whatever is asked.
+    fn unpack(&mut self, desk: &mut Desk<'_>) -> Result<Read, Trouble> {
+        let Some(content) = &mut self.content else { return Ok(Read::Lost) };
+        self.lines.borrow(desk.big);
+        let came = self.lines.fill(|buffer, at| content.read_at(buffer, at));
+        let mut ended = content.ended();
+        if let Err(error) = came {
+            // Perhaps it is still being packed; if not, there is no more to be had of it.
+            let since = *self.broken.get_or_insert(desk.now);
+            if desk.clock.real(desk.now.since(since)) < super::LINGER {
+                self.lines.give_back(desk.big);
+                return Err(error.into());
+            }
+            tracing::warn!(file = %self.at.display(), %error, read = self.lines.read_end(),
+                "gzip'd file is broken; what stands behind its readable part is lost");
+            metrics::lost_file();
+            ended = true;
+        } else {
+            self.broken = None;
+        }
+        self.length = self.lines.read_end() + u64::from(!ended);
+        let read = self.cut(desk, ended).map_err(Trouble::Store);
+        self.lines.give_back(desk.big);
+        read
+    }
+
+    fn cut(&mut self, desk: &Desk<'_>, last: bool) -> Result<Read, StoreError> {
         let source = match &self.name {
             Some(name) => Arc::clone(name),
             None if self.prefix.is_empty() => Arc::from(""),
-            None => self.christen(store)?,
+            None => self.christen(desk.store)?,
         };
-        let mut builder = Builder::new(decoder, now);
+        let mut builder = Builder::new(desk.decoder, desk.now);
         let mut timeline = Timeline::at(self.pace);
         self.lines.cut(last, |offset, cut| match cut {
             Cut::Line(bytes) => builder.line(&mut timeline, offset, bytes, Place::default),
@@ -286,6 +439,7 @@ impl Followed {
         });
         builder.settle(&mut timeline);
         let (events, dead, tally) = builder.finish();
+        self.more = tally.lines > 0;
         if tally.lines == 0 && !last {
             return Ok(Read::Nothing);
         }

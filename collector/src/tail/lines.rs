@@ -8,6 +8,8 @@ pub(crate) const CHUNK: usize = 512 * 1024;
 /// Most lines of one chunk. One chunk is at most one record per partition; with at most some 400 bytes for an
 /// event with the longest page, that is 1.7 MB, far below what the log and its codec take.
 pub(crate) const MAX_CHUNK_LINES: usize = 4_096;
+/// Most bytes that a file keeps for itself between two chunks: half a line of the longest kind.
+const SMALL: usize = MAX_LINE + 1;
 /// Bytes kept of a line that is too long to be held.
 const HEAD: usize = crate::store::MAX_DEAD_BYTES;
 
@@ -67,6 +69,22 @@ impl Lines {
         };
         self.bytes.truncate(end);
         result.map(|()| end - before)
+    }
+
+    /// Takes the big buffer that all files share, to read into.
+    pub fn borrow(&mut self, big: &mut Vec<u8>) {
+        if self.bytes.capacity() < CHUNK {
+            big.clear();
+            big.extend_from_slice(&self.bytes);
+            std::mem::swap(&mut self.bytes, big);
+        }
+    }
+    /// Gives it back once all but half a line was cut.
+    pub fn give_back(&mut self, big: &mut Vec<u8>) {
+        if self.bytes.capacity() >= CHUNK && self.bytes.len() <= SMALL {
+            let rest = self.bytes.as_slice().to_vec();
+            *big = std::mem::replace(&mut self.bytes, rest);
+        }
     }
 
     /// Forgets the last `count` bytes that were read.

@@ -1,35 +1,59 @@
-//! Following logs by polling: rotation by rename, truncation, restart. Every byte of every generation of a log
-//! is read once; it must never leave an older file before its end was reached.
+//! Following logs: what changes is heard from the system where that works and looked for where it does not. Logs
+//! take turns, chunk by chunk; it must never hold more files open, or more bytes, than its bounds say.
+//!
+//! What it cannot do, and nobody can who reads beside the writer:
+//!
+//! - **copytruncate**: what is written between the copy and the truncation is in neither; what was read of the log
+//!   and not of its copy is read from the copy if that lies beside the log (gzip'd or not). A log that is truncated
+//!   and grows beyond its old length with the same first 256 bytes, between two looks, is taken for grown; the time in
+//!   a log line's beginning is what tells them apart. Rotate by rename where there is a choice.
+//! - A log that was **closed for others' turn** ([`MAX_OPEN`]) and is deleted, or moved out of its folder, before it is
+//!   looked at again, is gone with what stood in it unread. One that is open is read to its end in any case.
+//! - A **rotated file** that stays quiet for [`LINGER`] is done with; a writer that wakes up later writes for nobody.
+//! - A file is known by device, inode and its first bytes. Two that begin with less than 40 bytes cannot be told apart
+//!   once one was moved by copying.
 
+mod content;
+mod ears;
 mod file;
+mod find;
 mod lines;
+mod log;
+mod names;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use types::{Clock, Timestamp};
+use tokio::sync::Notify;
+use types::{Clock, Invalid};
 
-pub(crate) use file::Fingerprint;
-use file::{Followed, Found, Read, Trouble};
-
+use self::ears::Ears;
+pub(crate) use self::file::Fingerprint;
+use self::file::{Desk, Trouble};
+use self::log::{Begin, Log};
+use self::names::Patterns;
 use crate::batch::Batch;
 use crate::decoder::Decoder;
-use crate::metrics;
-use crate::store::{Progress, Remembered, Store, StoreError};
+use crate::store::{Store, StoreError};
 
 /// How long a rotated file must have been quiet, in real time, before it is done with: a writer may hold it
 /// open until it is told to reopen its log. Nothing waits for this, the new file is read meanwhile.
 pub const LINGER: Duration = Duration::from_secs(10);
-/// Most chunks of one line without end that are read before other logs get their turn: 32 MiB.
-const MAX_ROUNDS: u32 = 64;
-/// Most generations of one log that are open at once; younger ones wait until older ones are read.
-const MAX_GENERATIONS: usize = 64;
+/// How often every log is looked at although nothing was heard of it: some 2 ms for 1,000 logs.
+const SWEEP: Duration = Duration::from_secs(1);
+/// How often the folders of patterns are looked through for new files.
+const SCAN: Duration = Duration::from_secs(2);
+/// Most logs that are followed at once: a look at all of them stays below 10 ms.
+pub const MAX_LOGS: usize = 4_096;
+/// Most files that are open at once, far below the usual limit of 1,024 for a whole process. Logs beyond it are
+/// closed while it is others' turn.
+pub const MAX_OPEN: usize = 256;
 
 /// How far a log has been read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -67,10 +91,46 @@ impl FileStatus {
     }
 }
 
+/// What to follow, and how.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TailOptions {
+    /// Logs and patterns of logs, absolute.
+    pub paths: Vec<PathBuf>,
+    /// Patterns of what a pattern shall not find, absolute.
+    pub exclude: Vec<PathBuf>,
+    /// Whether a log that was never seen is read from its beginning.
+    pub from_start: bool,
+    /// How often a log is looked at where changes are not heard.
+    pub poll: Duration,
+    /// Whether to listen for changes at all.
+    pub watch: bool,
+}
+
+impl TailOptions {
+    /// The patterns among the paths.
+    pub fn patterns(&self) -> Result<Patterns, Invalid> {
+        let named: Vec<_> = self.paths.iter().filter(|path| names::is_pattern(path)).cloned().collect();
+        Patterns::new(&named, &self.exclude)
+    }
+}
+
 /// All logs that are followed.
 pub(crate) struct Tail {
+    options: TailOptions,
+    patterns: Patterns,
     logs: Vec<Log>,
-    next: usize,
+    by_path: HashMap<PathBuf, usize>,
+    /// Logs to be looked at, each once.
+    queue: VecDeque<usize>,
+    ears: Ears,
+    swept: Option<Instant>,
+    polled: Option<Instant>,
+    scanned: Option<Instant>,
+    turn: u64,
+    /// When it was opened, in files' time: what was there before is subject to `from_start`.
+    opened: std::time::SystemTime,
+    full: bool,
+    big: Vec<u8>,
     store: Arc<Store>,
     decoder: Arc<Decoder>,
     clock: Arc<dyn Clock>,
@@ -79,279 +139,276 @@ pub(crate) struct Tail {
 impl Tail {
     /// Finds each log's files again, or where to begin. Reads nothing yet.
     pub fn open(
-        paths: Vec<PathBuf>,
-        from_start: bool,
+        options: TailOptions,
         store: Arc<Store>,
         decoder: Arc<Decoder>,
         clock: Arc<dyn Clock>,
-    ) -> Result<Self, StoreError> {
-        let mut tail = Self { logs: Vec::new(), next: 0, store, decoder, clock };
-        for path in paths {
-            let name = path.to_string_lossy().into_owned();
-            let start = match (tail.store.meet(&name, tail.clock.now())?, from_start) {
-                (false, false) => Begin::End,
-                _ => Begin::Start,
-            };
-            let mut log = Log { path, name, files: VecDeque::new(), found: false, start, trouble: None };
-            match log.attend(&tail.store, &*tail.clock) {
-                Ok(()) => {}
-                Err(Trouble::File(error)) => log.say(Some(error.to_string())),
-                Err(Trouble::Store(error)) => return Err(error),
+    ) -> Result<Self, crate::Error> {
+        let mut tail = Self {
+            patterns: options.patterns()?,
+            logs: Vec::new(),
+            by_path: HashMap::new(),
+            queue: VecDeque::new(),
+            ears: Ears::new(options.watch),
+            swept: None,
+            polled: None,
+            scanned: None,
+            turn: 0,
+            opened: std::time::SystemTime::now(),
+            full: false,
+            big: Vec::new(),
+            store,
+            decoder,
+            clock,
+            options,
+        };
+        for path in tail.options.paths.clone() {
+            if !names::is_pattern(&path) {
+                tail.follow(path, false)?;
             }
-            tail.logs.push(log);
         }
+        tail.scan()?;
         Ok(tail)
     }
 
     /// The next chunk of any log, each in its turn; `None` if there is no whole line more.
     pub fn next_chunk(&mut self) -> Result<Option<Box<Batch>>, StoreError> {
-        for _ in 0..self.logs.len() {
-            let at = self.next % self.logs.len();
-            self.next = at + 1;
-            let log = &mut self.logs[at];
-            // What is open is read on even while the log's name cannot be looked at.
-            let attended = filed(log.attend(&self.store, &*self.clock))?;
-            let read = filed(log.read(&self.store, &self.decoder, &*self.clock))?;
-            log.say(attended.as_ref().err().or(read.as_ref().err()).map(ToString::to_string));
-            if let Ok(Some(chunk)) = read {
-                return Ok(Some(chunk));
+        self.hear()?;
+        self.sweep()?;
+        while let Some(at) = self.queue.pop_front() {
+            let Some(log) = self.logs.get_mut(at) else { continue };
+            log.queued = false;
+            self.turn += 1;
+            log.used = self.turn;
+            self.make_room(at);
+            let batch = self.look(at, true)?;
+            if let Some(batch) = batch {
+                self.enqueue(at);
+                return Ok(Some(batch));
             }
         }
         Ok(None)
     }
 
+    /// How far each log has been read.
     pub fn status(&self) -> Vec<FileStatus> {
         self.logs.iter().map(Log::status).collect()
     }
-}
 
-/// Where to begin in a file of which nothing is remembered.
-#[derive(Debug, Clone, Copy)]
-enum Begin {
-    Start,
-    End,
-}
-
-/// One log: its present file behind its rotated ones.
-struct Log {
-    path: PathBuf,
-    name: String,
-    /// Oldest first.
-    files: VecDeque<Followed>,
-    /// Whether the files that the store remembers have been looked for.
-    found: bool,
-    start: Begin,
-    trouble: Option<String>,
-}
-
-impl Log {
-    /// Notes what keeps the log from being read, and says so when it changes.
-    fn say(&mut self, trouble: Option<String>) {
-        if self.trouble != trouble {
-            match &trouble {
-                Some(why) => tracing::warn!(log = %self.name, why, "log cannot be read; trying again"),
-                None => tracing::info!(log = %self.name, "log can be read again"),
-            }
-            self.trouble = trouble;
-        }
+    /// Rings when there may be something to read.
+    pub fn bell(&self) -> Arc<Notify> {
+        self.ears.bell()
     }
 
-    /// Looks whether the log's name now stands for another file.
-    fn attend(&mut self, store: &Store, clock: &dyn Clock) -> Result<(), Trouble> {
-        if self.found { self.look(store, clock) } else { self.recover(store, clock) }
+    /// How long to wait for the bell before looking nevertheless.
+    pub fn patience(&self) -> Duration {
+        let polled = self.logs.iter().any(|log| log.is_restless() || !self.hears(log));
+        if polled { self.options.poll } else { self.options.poll.max(SWEEP) }
     }
 
-    fn look(&mut self, store: &Store, clock: &dyn Clock) -> Result<(), Trouble> {
-        let about = match fs::metadata(&self.path) {
-            Ok(about) => about,
-            // Moved away, and the new one is not there yet: its writer still writes to the old one.
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(e) => return Err(e.into()),
-        };
-        if self.files.back().is_some_and(|file| file.rotated.is_none() && file.is(about.dev(), about.ino())) {
-            return Ok(());
-        }
-        if self.files.len() >= MAX_GENERATIONS {
-            return Ok(());
-        }
-        let Some(found) = Found::at(&self.path)? else { return Ok(()) };
-        let known = self.files.iter().position(|file| file.is(found.device, found.inode));
-        let mut present = match known.and_then(|at| self.files.remove(at)) {
-            // Moved away and back.
-            Some(file) => file,
-            None => match self.read_before(store, &found)? {
-                Some(row) => Followed::resume(&row, found),
-                None => Followed::new(store, &self.name, found, 0)?,
-            },
-        };
-        if let Some(old) = self.files.back_mut() {
-            metrics::rotation();
-            tracing::info!(log = %self.name, source = old.name.as_deref(), "log was rotated");
-        }
-        for old in &mut self.files {
-            old.rotated.get_or_insert(clock.now());
-        }
-        present.rotated = None;
-        self.files.push_back(present);
-        Ok(())
+    fn hears(&self, log: &Log) -> bool {
+        log.path.parent().is_some_and(|folder| self.ears.hears(folder))
     }
 
-    /// What the store knows of a file that was followed before under this name.
-    fn read_before(&self, store: &Store, found: &Found) -> Result<Option<Remembered>, StoreError> {
-        let same = |row: &Remembered| {
-            (row.device, row.inode) == (found.device, found.inode)
-                && row.fingerprint.proves(&found.prefix)
-                && row.position <= found.length
-        };
-        Ok(store.files(&self.name)?.into_iter().rfind(same))
-    }
-
-    /// After a start: finds the files whose reading was not finished, wherever rotation has moved them, then
-    /// those that were rotated since, then the present one.
-    fn recover(&mut self, store: &Store, clock: &dyn Clock) -> Result<(), Trouble> {
-        let present = Found::at(&self.path)?;
-        let present_at = present.as_ref().map(|found| (found.device, found.inode));
-        let rows = store.files(&self.name)?;
-        let mut unfinished: Vec<_> = rows.iter().filter(|row| !row.finished).collect();
-        let mut candidates: Vec<_> = present.into_iter().collect();
-        let settled = match (unfinished.as_slice(), candidates.as_slice()) {
-            ([], _) => true,
-            ([row], [found]) => is_same(row, found),
-            _ => false,
-        };
-        if !settled {
-            candidates.extend(Found::beside(&self.path)?);
-        }
-        let mut files = VecDeque::new();
-        let mut lost = Vec::new();
-        for row in &unfinished {
-            let at = candidates.iter().position(|found| is_same(row, found)).or_else(|| {
-                candidates.iter().position(|c| row.fingerprint.proves(&c.prefix) && c.length >= row.position)
-            });
-            match at {
-                Some(at) => files.push_back(Followed::resume(row, candidates.remove(at))),
-                None => lost.push(*row),
-            }
-        }
-        if !lost.is_empty() && present_at.is_none() {
-            // Nothing is there at all: a folder that is not mounted yet, perhaps. Forgetting would be wrong.
-            return Err(io::Error::new(io::ErrorKind::NotFound, "the file that was read before is not there").into());
-        }
-        for row in lost {
-            let (source, position) = (row.name.as_deref(), row.position);
-            tracing::warn!(log = %self.name, source, position, "file is gone; what stood behind this position, if anything, is lost");
-            metrics::lost_file();
-            store.give_up(row.id)?;
-        }
-        let is_present = |found: &Found| present_at == Some((found.device, found.inode));
-        let newest_known = unfinished.pop().map(|row| row.modified);
-        if let Some(newest_known) = newest_known
-            && !settled
+    fn enqueue(&mut self, at: usize) {
+        if let Some(log) = self.logs.get_mut(at)
+            && !std::mem::replace(&mut log.queued, true)
         {
-            let mut newer: Vec<_> = candidates
-                .extract_if(.., |c| {
-                    !is_present(c) && c.modified > newest_known && !rows.iter().any(|r| r.fingerprint.proves(&c.prefix))
-                })
-                .collect();
-            newer.sort_by_key(|found| found.modified);
-            for found in newer {
-                files.push_back(Followed::new(store, &self.name, found, 0)?);
+            self.queue.push_back(at);
+        }
+    }
+
+    /// Attends to a log and, with `read`, answers its next chunk.
+    fn look(&mut self, at: usize, read: bool) -> Result<Option<Box<Batch>>, StoreError> {
+        let mut desk = Desk {
+            store: &self.store,
+            decoder: &self.decoder,
+            clock: &*self.clock,
+            now: self.clock.now(),
+            big: &mut self.big,
+        };
+        let log = &mut self.logs[at];
+        // What is open is read on even while the log's name cannot be looked at.
+        let attended = filed(log.attend(&desk, &self.patterns))?;
+        let chunk = if read { filed(log.read(&mut desk))? } else { Ok(None) };
+        log.say(attended.as_ref().err().or(chunk.as_ref().err()).map(ToString::to_string));
+        Ok(chunk.unwrap_or(None))
+    }
+
+    /// Closes the files of the logs that were read longest ago, if too many are open.
+    fn make_room(&mut self, but: usize) {
+        let mut open: usize = self.logs.iter().map(Log::open_files).sum();
+        if open < MAX_OPEN {
+            return;
+        }
+        let mut oldest: Vec<usize> =
+            (0..self.logs.len()).filter(|at| *at != but && self.logs[*at].open_files() > 0).collect();
+        oldest.sort_by_key(|at| self.logs[*at].used);
+        // A quarter at once, so that this is not done for each file.
+        for at in oldest {
+            if open <= MAX_OPEN / 4 * 3 {
+                break;
+            }
+            open -= self.logs[at].open_files();
+            self.logs[at].put_aside();
+        }
+    }
+
+    /// Queues the logs of which something was heard.
+    fn hear(&mut self) -> Result<(), StoreError> {
+        let heard = self.ears.take();
+        let mut news = heard.folder;
+        for path in &heard.paths {
+            match self.log_of(path) {
+                Some(at) => {
+                    self.logs[at].unheard = false;
+                    self.enqueue(at);
+                }
+                None => news |= !self.patterns.is_empty() && self.patterns.name(path),
             }
         }
-        if let Some(found) = candidates.into_iter().find(|found| is_present(found)) {
-            let position = match self.start {
-                Begin::Start => 0,
-                Begin::End => found.end()?,
-            };
-            files.push_back(Followed::new(store, &self.name, found, position)?);
+        if heard.all {
+            (0..self.logs.len()).for_each(|at| self.enqueue(at));
+            news = true;
         }
-        let last = files.len().saturating_sub(1);
-        for (at, file) in files.iter_mut().enumerate() {
-            let present = present_at.is_some_and(|(device, inode)| file.is(device, inode));
-            // Without a present file the youngest may still be written to.
-            if !present && (present_at.is_some() || at < last) {
-                file.rotated = Some(clock.now());
-            }
+        if news && !self.patterns.is_empty() {
+            self.scan()?;
         }
-        self.files = files;
-        self.found = true;
-        self.start = Begin::Start;
         Ok(())
     }
 
-    /// The next chunk of the oldest file that has one.
-    fn read(&mut self, store: &Store, decoder: &Decoder, clock: &dyn Clock) -> Result<Option<Box<Batch>>, Trouble> {
-        let mut at = 0;
-        let mut rounds = 0;
-        while let Some(file) = self.files.get_mut(at) {
-            let before = file.length;
-            let mut read = file.read(store, decoder, clock.now(), false)?;
-            if let Some(since) = file.rotated {
-                if file.length != before {
-                    file.rotated = Some(clock.now());
-                } else if matches!(read, Read::Nothing) && file.at_end() && lingered(clock, since) {
-                    read = file.read(store, decoder, clock.now(), true)?;
-                }
-            }
-            match read {
-                Read::Chunk(chunk) => {
-                    if matches!(&chunk.progress, Progress::File(checkpoint) if checkpoint.finished) {
-                        self.files.remove(at);
-                    }
-                    return Ok(Some(chunk));
-                }
-                Read::Nothing if file.at_end() => at += 1,
-                Read::Nothing if rounds < MAX_ROUNDS => rounds += 1,
-                Read::Nothing => return Ok(None),
-                Read::Overwritten => self.overwritten(at, store, clock)?,
-            }
-        }
-        Ok(None)
+    /// The log whose file this is or was.
+    fn log_of(&self, path: &Path) -> Option<usize> {
+        self.by_path.get(path).copied().or_else(|| {
+            let log = names::log_of(path.file_name()?.to_str()?)?;
+            self.by_path.get(&path.with_file_name(log)).copied()
+        })
     }
 
-    /// The file was truncated. If rotation copied it first, the rest is read from the copy.
-    fn overwritten(&mut self, at: usize, store: &Store, clock: &dyn Clock) -> Result<(), Trouble> {
-        let file = &self.files[at];
-        let fingerprint = Fingerprint::of(&file.prefix);
-        let copy = Found::beside(&self.path)?.into_iter().find(|c| {
-            !file.is(c.device, c.inode) && fingerprint.proves(&c.prefix) && c.length >= file.lines.read_end()
-        });
-        metrics::truncation();
-        tracing::info!(log = %self.name, source = file.name.as_deref(), copy = copy.is_some(), "log was truncated");
-        if file.rotated.is_none() {
-            let again = Found::open(file.file.try_clone()?)?;
-            self.files.push_back(Followed::new(store, &self.name, again, 0)?);
+    /// Looks at logs of which nothing was heard: at those of deaf folders at each poll, at all every [`SWEEP`].
+    fn sweep(&mut self) -> Result<(), StoreError> {
+        let due = |since: Option<Instant>, every: Duration| since.is_none_or(|since| since.elapsed() >= every);
+        if !self.patterns.is_empty() && due(self.scanned, SCAN) {
+            self.scan()?;
         }
-        let file = &mut self.files[at];
-        match copy {
-            Some(copy) => file.move_to(copy),
-            None => file.let_go(),
+        let all = due(self.swept, SWEEP);
+        if !all && !due(self.polled, self.options.poll) {
+            return Ok(());
         }
-        file.rotated = Some(clock.now());
+        self.polled = Some(Instant::now());
+        let mut missed = Vec::new();
+        for at in 0..self.logs.len() {
+            let log = &self.logs[at];
+            let hears = self.hears(log);
+            if log.queued || !(all || !hears || log.is_restless()) {
+                continue;
+            }
+            let changed = log.has_changed();
+            if all && hears {
+                // Of a log in trouble, or away, no word is to be expected.
+                let telling = changed && !log.is_restless() && log.path.is_file();
+                let folder = log.path.parent().map(Path::to_owned);
+                let log = &mut self.logs[at];
+                // Not at once: the word may be on its way. Two looks apart it is not.
+                if telling && log.unheard {
+                    missed.extend(folder);
+                }
+                log.unheard = telling;
+            }
+            if changed || self.logs[at].is_restless() {
+                self.enqueue(at);
+            }
+        }
+        for folder in missed {
+            self.ears.missed(&folder);
+        }
+        if all {
+            self.swept = Some(Instant::now());
+            self.forget();
+            let folders: Vec<_> = self.logs.iter().filter_map(|log| log.path.parent().map(Path::to_owned)).collect();
+            for folder in folders {
+                self.ears.attend(&folder);
+            }
+        }
         Ok(())
     }
 
-    fn status(&self) -> FileStatus {
-        let present = self.files.back().filter(|file| file.rotated.is_none());
-        let older = self.files.len() - usize::from(present.is_some());
-        FileStatus {
-            path: self.path.clone(),
-            source: present.and_then(|file| file.name.as_deref().map(str::to_owned)),
-            position: present.map_or(0, |file| file.lines.position()),
-            read: present.map_or(0, |file| file.lines.read_end()),
-            length: present.map_or(0, |file| file.length),
-            behind: self.files.iter().map(|file| file.length.saturating_sub(file.lines.read_end())).sum(),
-            rotated: older,
-            trouble: self.trouble.clone(),
-            identity: present.map(|file| (file.device, file.inode)),
+    /// Drops logs that came by a pattern and are gone.
+    fn forget(&mut self) {
+        if !self.queue.is_empty() || !self.logs.iter().any(Log::is_over) {
+            return;
         }
+        self.logs.retain(|log| !log.is_over());
+        self.by_path = self.logs.iter().enumerate().map(|(at, log)| (log.path.clone(), at)).collect();
+        self.full = false;
     }
-}
 
-fn is_same(row: &Remembered, found: &Found) -> bool {
-    (row.device, row.inode) == (found.device, found.inode)
-        && row.fingerprint.fits(&found.prefix)
-        && found.length >= row.position
+    /// Looks for files that patterns name and nobody follows yet.
+    fn scan(&mut self) -> Result<(), StoreError> {
+        if self.patterns.is_empty() {
+            return Ok(());
+        }
+        let harvest = find::look(&self.patterns);
+        for folder in &harvest.folders {
+            self.ears.attend(folder);
+        }
+        if harvest.cut_short {
+            tracing::warn!("the folders of the logs' patterns hold too many files; not all were looked at");
+        }
+        // A log comes before its rotated files in the order of names, so it is known when they are met.
+        for path in harvest.files {
+            if self.by_path.contains_key(&path) || self.is_generation(&path) {
+                continue;
+            }
+            self.follow(path, true)?;
+        }
+        self.scanned = Some(Instant::now());
+        Ok(())
+    }
+
+    /// Whether a file that a pattern names is an older one of a log that is followed or could be.
+    fn is_generation(&self, path: &Path) -> bool {
+        let Some(name) = path.file_name().and_then(|n| n.to_str()) else { return true };
+        if names::is_opaque(name) {
+            return true;
+        }
+        // Without `from_start` nothing old is read, and nothing is added to what is packed.
+        if names::is_gzip(name) && !self.options.from_start {
+            return true;
+        }
+        names::log_of(name).is_some_and(|log| {
+            let log = path.with_file_name(log);
+            self.by_path.contains_key(&log) || (log.is_file() && self.patterns.name(&log))
+        })
+    }
+
+    fn follow(&mut self, path: PathBuf, by_pattern: bool) -> Result<(), StoreError> {
+        if self.logs.len() >= MAX_LOGS {
+            if !std::mem::replace(&mut self.full, true) {
+                tracing::error!(most = MAX_LOGS, path = %path.display(), "too many logs; this one and later ones are not followed");
+            }
+            return Ok(());
+        }
+        let Some(name) = path.to_str().map(str::to_owned) else {
+            tracing::warn!(path = %path.display(), "a log's name is not UTF-8; it is not followed");
+            return Ok(());
+        };
+        let born = by_pattern
+            && self.scanned.is_some()
+            && fs::metadata(&path).and_then(|about| about.modified()).is_ok_and(|at| at >= self.opened);
+        let met = self.store.meet(&name, self.clock.now())?;
+        let start = if met || self.options.from_start || born { Begin::Start } else { Begin::End };
+        if let Some(folder) = path.parent() {
+            self.ears.attend(folder);
+        }
+        let at = self.logs.len();
+        self.by_path.insert(path.clone(), at);
+        self.logs.push(Log::new(path, name, by_pattern, start));
+        self.make_room(at);
+        self.look(at, false)?;
+        self.enqueue(at);
+        Ok(())
+    }
 }
 
 /// Tells a file's trouble, which is waited out, from the store's, which is not.
@@ -361,8 +418,4 @@ fn filed<T>(result: Result<T, Trouble>) -> Result<Result<T, io::Error>, StoreErr
         Err(Trouble::File(error)) => Ok(Err(error)),
         Err(Trouble::Store(error)) => Err(error),
     }
-}
-
-fn lingered(clock: &dyn Clock, since: Timestamp) -> bool {
-    clock.real(clock.now().since(since)) >= LINGER
 }
