@@ -2,6 +2,7 @@
 //! one line; its place in the log is what names it downstream, its place in its file is what tells a repeat.
 
 mod files;
+mod reading;
 mod resume;
 mod topic;
 

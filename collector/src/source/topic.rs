@@ -2,7 +2,6 @@
 //! time. It must never hand out a record whose partition was taken away, nor commit before it is told to.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,16 +12,17 @@ use eventlog::{
 use serde::Serialize;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
-use types::{Clock, Timestamp, topics};
+use types::{Clock, topics};
 
-use super::files::{Files, Key};
+use super::files::Files;
+use super::reading::{Built, Reading, mark};
 use super::resume::{Known, Resume, resume};
 use crate::Error;
-use crate::batch::{Batch, Builder, Place};
+use crate::batch::Batch;
 use crate::decode::envelope::Opener;
 use crate::decoder::{Decoder, Reader};
 use crate::metrics;
-use crate::store::{PartitionProgress, Progress, Store};
+use crate::store::{PartitionProgress, Store};
 
 /// Most records of one poll, and so of one batch: as many lines as a chunk of a file has.
 const MAX_RECORDS: usize = 4_096;
@@ -73,33 +73,6 @@ pub(crate) struct TopicSource {
     /// Polled and not yet handed out.
     waiting: VecDeque<Record>,
     looked: Option<Instant>,
-}
-
-/// One partition that is ours.
-struct Reading {
-    partition: TopicPartition,
-    /// Its name downstream; not known before its first record was seen.
-    source: Option<Arc<str>>,
-    next: u64,
-    /// A record that this collector took before, and its hash: there must be the same one there.
-    expected: Option<(u64, u64)>,
-    /// Whether records before `next` are read on purpose.
-    rereading: bool,
-    /// Whether the record at `next` must be there, if any later one is.
-    continuing: bool,
-    end: u64,
-    files: Files,
-    opener: Opener,
-}
-
-/// What became of a run of records.
-enum Built {
-    /// Lines to be published.
-    Batch(Box<Batch>),
-    /// All were only read for what they say about files.
-    Nothing,
-    /// The topic is another one than that which was read before.
-    Another,
 }
 
 impl TopicSource {
@@ -208,6 +181,12 @@ impl TopicSource {
         self.drop_waiting(partition);
     }
 
+    /// Finds the place to begin in a partition anew, as when it was assigned.
+    fn begin_again(&mut self, partition: TopicPartition) {
+        self.forget(partition.partition);
+        self.unsettled.push_back(partition);
+    }
+
     fn drop_waiting(&mut self, partition: u32) {
         self.waiting.retain(|record| record.partition != partition);
     }
@@ -306,7 +285,10 @@ impl TopicSource {
             let (from, partition) = (reading.next.saturating_sub(REREAD), reading.partition.clone());
             if from > offset {
                 self.drop_waiting(number);
-                self.unless_revoked(&partition, None, Some(from)).await?;
+                if let Err(error) = self.unless_revoked(&partition, None, Some(from)).await {
+                    self.begin_again(partition);
+                    return Err(error);
+                }
             }
             if let Some(reading) = self.partitions.get_mut(&number) {
                 reading.source = Some(name);
@@ -316,8 +298,8 @@ impl TopicSource {
         // Going back without having been asked to: the log begins anew, or says something again. Either way the
         // beginning must be found again.
         if !reading.rereading && offset < reading.next {
-            self.unsettled.push_back(reading.partition.clone());
-            self.forget(number);
+            let partition = reading.partition.clone();
+            self.begin_again(partition);
             return Ok(None);
         }
         let Some(mut reading) = self.partitions.remove(&number) else { return Ok(None) };
@@ -332,7 +314,10 @@ impl TopicSource {
         self.reader = Some(reader);
         if matches!(built, Built::Another) {
             another(number, Known { own: Some(reading.next), committed: None, end: reading.end });
-            self.begin(&reading.partition, 0, None, reading.end, false).await?;
+            if let Err(error) = self.begin(&reading.partition, 0, None, reading.end, false).await {
+                self.begin_again(reading.partition);
+                return Err(error);
+            }
             return Ok(None);
         }
         self.partitions.insert(number, reading);
@@ -357,98 +342,6 @@ impl TopicSource {
         self.looked = Some(Instant::now());
         Ok(())
     }
-}
-
-impl Reading {
-    fn build(
-        &mut self,
-        records: &[Record],
-        decoder: &Decoder,
-        reader: &mut Reader,
-        now: Timestamp,
-        topic: Arc<str>,
-    ) -> Built {
-        let (old, new) = records.split_at(records.partition_point(|record| record.offset < self.next));
-        if let Some((offset, expected)) = self.expected
-            && let Some(found) = old.iter().find(|record| record.offset == offset)
-        {
-            if mark(found) != expected {
-                return Built::Another;
-            }
-            self.expected = None;
-        }
-        if let Some(last) = old.last() {
-            // Counted when they were taken; here they only say what their files have shown so far.
-            self.read(old, reader, &mut Builder::new(decoder, now));
-            self.rereading = last.offset + 1 < self.next;
-        }
-        let (Some(source), Some(first), Some(last)) = (self.source.clone(), new.first(), new.last()) else {
-            return Built::Nothing;
-        };
-        self.rereading = false;
-        if self.continuing && first.offset > self.next {
-            let lost = first.offset - self.next;
-            metrics::skipped_records(lost);
-            tracing::error!(source = &*source, next = self.next, lost, "records were deleted before they were read");
-        }
-        let mut builder = Builder::new(decoder, now);
-        self.read(new, reader, &mut builder);
-        let (events, dead, tally) = builder.finish();
-        self.next = last.offset + 1;
-        self.end = self.end.max(self.next);
-        self.continuing = true;
-        let progress = Progress::Partition(PartitionProgress {
-            topic,
-            partition: self.partition.partition,
-            source: Arc::clone(&source),
-            next: self.next,
-            last_mark: Some(mark(last)),
-        });
-        Built::Batch(Box::new(Batch { source, events, dead, tally, progress }))
-    }
-
-    /// Gives each record its end.
-    fn read(&mut self, records: &[Record], reader: &mut Reader, builder: &mut Builder<'_>) {
-        let mut doubted: Vec<Key> = Vec::new();
-        for record in records {
-            let value = record.value.as_deref().unwrap_or_default();
-            let opened = match self.opener.open_any(value) {
-                Ok(opened) => opened,
-                Err(reason) => {
-                    builder.unreadable(record.offset, reason, value, true);
-                    continue;
-                }
-            };
-            let (key, gone) = self.files.admit(&opened);
-            if let Some(mut gone) = gone {
-                builder.settle(&mut gone.timeline);
-            }
-            let share = self.files.share();
-            let Some(file) = self.files.get(key) else { continue };
-            if file.repeats(&opened, share) {
-                builder.repeat();
-                continue;
-            }
-            let place = || Place { file: file.name.clone(), offset: opened.offset };
-            let judged = reader.message_fate(&opened.message, record.offset);
-            builder.judged(&mut file.timeline, record.offset, opened.message.as_bytes(), judged, place);
-            if file.timeline.in_doubt() && !doubted.contains(&key) {
-                doubted.push(key);
-            }
-        }
-        for key in doubted {
-            if let Some(file) = self.files.get(key) {
-                builder.settle(&mut file.timeline);
-            }
-        }
-    }
-}
-
-/// What tells a record from any other that could lie in its place.
-fn mark(record: &Record) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (record.offset, record.at.millis(), &record.value).hash(&mut hasher);
-    hasher.finish()
 }
 
 fn another(partition: u32, known: Known) {

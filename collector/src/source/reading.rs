@@ -1,0 +1,135 @@
+//! One partition of `access-log` that is being read: a run of its records to a batch of lines. It decides nothing about
+//! who reads the partition, and never waits.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use eventlog::{Record, TopicPartition};
+use types::Timestamp;
+
+use super::files::{Files, Key};
+use crate::batch::{Batch, Builder, Place};
+use crate::decode::envelope::Opener;
+use crate::decoder::{Decoder, Reader};
+use crate::metrics;
+use crate::store::{PartitionProgress, Progress};
+
+/// One partition that is ours.
+pub(super) struct Reading {
+    pub partition: TopicPartition,
+    /// Its name downstream; not known before its first record was seen.
+    pub source: Option<Arc<str>>,
+    pub next: u64,
+    /// A record that this collector took before, and its hash: there must be the same one there.
+    pub expected: Option<(u64, u64)>,
+    /// Whether records before `next` are read on purpose.
+    pub rereading: bool,
+    /// Whether the record at `next` must be there, if any later one is.
+    pub continuing: bool,
+    pub end: u64,
+    pub files: Files,
+    pub opener: Opener,
+}
+
+/// What became of a run of records.
+pub(super) enum Built {
+    /// Lines to be published.
+    Batch(Box<Batch>),
+    /// All were only read for what they say about files.
+    Nothing,
+    /// The topic is another one than that which was read before.
+    Another,
+}
+
+impl Reading {
+    /// Gives a run of this partition's records their ends.
+    pub fn build(
+        &mut self,
+        records: &[Record],
+        decoder: &Decoder,
+        reader: &mut Reader,
+        now: Timestamp,
+        topic: Arc<str>,
+    ) -> Built {
+        let (old, new) = records.split_at(records.partition_point(|record| record.offset < self.next));
+        if let Some((offset, expected)) = self.expected
+            && let Some(found) = old.iter().find(|record| record.offset == offset)
+        {
+            if mark(found) != expected {
+                return Built::Another;
+            }
+            self.expected = None;
+        }
+        if let Some(last) = old.last() {
+            // Counted when they were taken; here they only say what their files have shown so far.
+            self.read(old, reader, &mut Builder::new(decoder, now));
+            self.rereading = last.offset + 1 < self.next;
+        }
+        let (Some(source), Some(first), Some(last)) = (self.source.clone(), new.first(), new.last()) else {
+            return Built::Nothing;
+        };
+        self.rereading = false;
+        if self.continuing && first.offset > self.next {
+            let lost = first.offset - self.next;
+            metrics::skipped_records(lost);
+            tracing::error!(source = &*source, next = self.next, lost, "records were deleted before they were read");
+        }
+        let mut builder = Builder::new(decoder, now);
+        self.read(new, reader, &mut builder);
+        let (events, dead, tally) = builder.finish();
+        self.next = last.offset + 1;
+        self.end = self.end.max(self.next);
+        self.continuing = true;
+        let progress = Progress::Partition(PartitionProgress {
+            topic,
+            partition: self.partition.partition,
+            source: Arc::clone(&source),
+            next: self.next,
+            last_mark: Some(mark(last)),
+        });
+        Built::Batch(Box::new(Batch { source, events, dead, tally, progress }))
+    }
+
+    /// Gives each record its end.
+    fn read(&mut self, records: &[Record], reader: &mut Reader, builder: &mut Builder<'_>) {
+        let mut doubted: Vec<Key> = Vec::new();
+        for record in records {
+            let value = record.value.as_deref().unwrap_or_default();
+            let opened = match self.opener.open_any(value) {
+                Ok(opened) => opened,
+                Err(reason) => {
+                    builder.unreadable(record.offset, reason, value, true);
+                    continue;
+                }
+            };
+            let (key, gone) = self.files.admit(&opened);
+            if let Some(mut gone) = gone {
+                builder.settle(&mut gone.timeline);
+            }
+            let share = self.files.share();
+            let Some(file) = self.files.get(key) else { continue };
+            if file.repeats(&opened, share) {
+                builder.repeat();
+                continue;
+            }
+            let place = || Place { file: file.name.clone(), offset: opened.offset };
+            let judged = reader.message_fate(&opened.message, record.offset);
+            builder.judged(&mut file.timeline, record.offset, opened.message.as_bytes(), judged, place);
+            if file.timeline.in_doubt() && !doubted.contains(&key) {
+                doubted.push(key);
+            }
+        }
+        for key in doubted {
+            if let Some(file) = self.files.get(key) {
+                builder.settle(&mut file.timeline);
+            }
+        }
+    }
+}
+
+/// What tells a record from any other that could lie in its place.
+pub(super) fn mark(record: &Record) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (record.offset, record.at.millis(), &record.value).hash(&mut hasher);
+    hasher.finish()
+}
