@@ -8,7 +8,8 @@ use types::{AccessEvent, Invalid, PageId};
 
 use crate::classify::{AgentMemory, Classifier, ClassifierOptions, FilterReason, Trace, VisitorKey};
 use crate::decode::envelope::{self, Envelope, Opener};
-use crate::decode::{DeadReason, Line, decode, decode_text};
+use crate::decode::log_format::Format;
+use crate::decode::{DeadReason, Line, decode_as, decode_text};
 
 /// How a line ended: exactly one of three.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +24,10 @@ pub enum Fate {
 
 /// Turns lines into fates.
 #[derive(Debug)]
-pub struct Decoder(Classifier);
+pub struct Decoder {
+    format: Format,
+    classifier: Classifier,
+}
 
 impl Decoder {
     /// A decoder whose visitor hashes are not secret: for results that hold none.
@@ -32,7 +36,11 @@ impl Decoder {
     }
     /// A decoder that hashes visitors with `key`.
     pub fn keyed(options: &ClassifierOptions, key: &VisitorKey) -> Result<Self, Invalid> {
-        Classifier::new(options, key).map(Self)
+        Self::of(Format::Auto, options, key)
+    }
+    /// A decoder of lines of this format.
+    pub fn of(format: Format, options: &ClassifierOptions, key: &VisitorKey) -> Result<Self, Invalid> {
+        Ok(Self { format, classifier: Classifier::new(options, key)? })
     }
     /// The fate of a line, with or without its line end, that begins at byte `offset` of its source. A shipper's
     /// envelope around it is opened; what the envelope says of file and offset does not matter here.
@@ -42,7 +50,7 @@ impl Decoder {
 
     /// The fate of a line as [`Self::line`], and by what it was judged.
     pub fn judge(&self, bytes: &[u8], offset: u64) -> (Fate, Trace) {
-        if !envelope::is_one(bytes) {
+        if !self.wrapped(bytes) {
             return self.plain(bytes, offset);
         }
         match envelope::open(bytes) {
@@ -53,9 +61,20 @@ impl Decoder {
         }
     }
 
+    /// What its lines look like.
+    pub fn format(&self) -> &Format {
+        &self.format
+    }
+
     /// What tells product events from other lines.
     pub fn classifier(&self) -> &Classifier {
-        &self.0
+        &self.classifier
+    }
+
+    /// Whether a line stands in a shipper's envelope. Lines of JSON are first tried as what they should be.
+    #[inline]
+    fn wrapped(&self, bytes: &[u8]) -> bool {
+        envelope::is_one(bytes) && !(self.format.is_json() && decode_as(&self.format, bytes).is_ok())
     }
 
     /// Opens a record that a shipper made; see [`Opener::open_any`].
@@ -64,7 +83,7 @@ impl Decoder {
     }
 
     fn plain(&self, bytes: &[u8], offset: u64) -> (Fate, Trace) {
-        self.fate(decode(bytes), offset, None)
+        self.fate(decode_as(&self.format, bytes), offset, None)
     }
 
     fn fate(&self, line: Result<Line<'_>, DeadReason>, offset: u64, memory: Option<&mut AgentMemory>) -> (Fate, Trace) {
@@ -96,9 +115,9 @@ impl Decoder {
             Ok(line) => line,
             Err(reason) => return Outcome::Dead(reason),
         };
-        match self.0.judge(&line, memory, trace) {
+        match self.classifier.judge(&line, memory, trace) {
             Ok((page, kind)) => {
-                let visitor = self.0.visitor(&line);
+                let visitor = self.classifier.visitor(&line);
                 take(&Event { page, kind, visitor, status: line.status, at: line.at, offset });
                 Outcome::Event
             }
@@ -138,24 +157,32 @@ impl Reader {
     pub fn line(&mut self, bytes: &[u8], offset: u64, take: impl FnOnce(&Event<'_>)) -> Outcome {
         let Self { decoder, opener, agents, trace } = self;
         *trace = Trace::default();
-        if !envelope::is_one(bytes) {
-            return decoder.decide(decode(bytes), offset, Some(agents), trace, take);
+        if !decoder.wrapped(bytes) {
+            return decoder.decide(decode_as(&decoder.format, bytes), offset, Some(agents), trace, take);
         }
         match opener.open_message(bytes) {
-            Ok(message) => decoder.decide(decode(message), offset, Some(agents), trace, take),
-            Err(DeadReason::UnknownEnvelope) => decoder.decide(decode(bytes), offset, Some(agents), trace, take),
+            Ok(message) => decoder.decide(decode_as(&decoder.format, message), offset, Some(agents), trace, take),
+            Err(DeadReason::UnknownEnvelope) => {
+                decoder.decide(decode_as(&decoder.format, bytes), offset, Some(agents), trace, take)
+            }
             Err(reason) => Outcome::Dead(reason),
         }
     }
 
     /// How the message of an envelope ends that an [`Opener`] of the caller's opened.
     pub fn message(&mut self, message: &str, offset: u64, take: impl FnOnce(&Event<'_>)) -> Outcome {
-        self.decoder.decide(decode_text(message), offset, Some(&mut self.agents), &mut self.trace, take)
+        self.decoder.decide(
+            decode_text(&self.decoder.format, message),
+            offset,
+            Some(&mut self.agents),
+            &mut self.trace,
+            take,
+        )
     }
 
     /// The fate of such a message, to be kept, and by what it was judged.
     pub fn message_fate(&mut self, message: &str, offset: u64) -> (Fate, Trace) {
-        self.decoder.fate(decode_text(message), offset, Some(&mut self.agents))
+        self.decoder.fate(decode_text(&self.decoder.format, message), offset, Some(&mut self.agents))
     }
 
     /// By what the last line was judged that was handed over.

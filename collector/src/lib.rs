@@ -27,6 +27,7 @@ mod tail;
 pub use account::{Accounting, Replayed};
 pub use classify::{Class, Classifier, ClassifierOptions, FilterReason, Hits, Trace, VisitorKey};
 pub use decode::envelope::{Envelope, Opener, Origin};
+pub use decode::log_format::Format;
 pub use decode::{DeadReason, Line};
 pub use decoder::{Decoder, Fate, Outcome, Reader};
 pub use explain::never_matched;

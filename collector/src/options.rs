@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use types::Invalid;
 
 use crate::classify::{ClassifierOptions, VisitorKey};
+use crate::decode::log_format::Format;
 use crate::tail::TailOptions;
 
 /// Most entries of `paths` and of `exclude`; a pattern may name many logs.
@@ -67,6 +68,9 @@ pub struct Options {
     pub poll: Duration,
     /// The private listener of a collector that runs as a process of its own: health, metrics, books.
     pub listen: SocketAddr,
+    /// What the lines look like: `auto` (combined, or the edge's JSON), `combined`, `edge`, or the `log_format` that
+    /// stands in Nginx's configuration. A shipper's envelope around a line is always opened.
+    pub log_format: String,
     /// Which requests are product events.
     pub classifier: ClassifierOptions,
     /// The secret that visitors are hashed with; needed to start.
@@ -86,6 +90,7 @@ impl Default for Options {
             partitions: 8,
             poll: Duration::from_millis(50),
             listen: SocketAddr::from(([127, 0, 0, 1], 8083)),
+            log_format: "auto".to_owned(),
             classifier: ClassifierOptions::default(),
             visitor_key: VisitorKey::default(),
         }
@@ -126,6 +131,7 @@ impl Options {
         if self.poll.is_zero() || self.poll > MAX_POLL {
             return Err(Invalid::new("poll", "must be 1ms to 10s"));
         }
+        Format::parse(&self.log_format)?;
         self.visitor_key.check()?;
         self.classifier.check()
     }
@@ -151,6 +157,7 @@ mod tests {
             (Options { partitions: 0, ..good() }, "partitions"),
             (Options { partitions: 5_000, ..good() }, "partitions"),
             (Options { poll: Duration::ZERO, ..good() }, "poll"),
+            (Options { log_format: "$request".into(), ..good() }, "log_format"),
             (Options { visitor_key: "short".into(), ..good() }, "visitor_key"),
         ] {
             assert_eq!(wrong.check().unwrap_err().what, field);

@@ -18,6 +18,7 @@ use crate::Error;
 use crate::account::Accounting;
 use crate::batch::Batch;
 use crate::decode::DeadReason;
+use crate::decode::log_format::Format;
 use crate::decoder::{Decoder, Fate};
 use crate::options::Options;
 use crate::publish::Publisher;
@@ -58,7 +59,8 @@ pub async fn replay_dead_letters(
     dry_run: bool,
 ) -> Result<ReplayReport, Error> {
     options.check()?;
-    let decoder = Arc::new(Decoder::keyed(&options.classifier, &options.visitor_key)?);
+    let decoder =
+        Arc::new(Decoder::of(Format::parse(&options.log_format)?, &options.classifier, &options.visitor_key)?);
     let (folder, now) = (options.state_dir.clone(), clock.now());
     let store = Arc::new(spawn_blocking(move || Store::open(&folder, now)).await??);
     let mut report = ReplayReport::default();

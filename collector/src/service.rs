@@ -17,6 +17,7 @@ use types::{Clock, Invalid};
 
 use crate::account::Accounting;
 use crate::batch::Batch;
+use crate::decode::log_format::Format;
 use crate::decoder::Decoder;
 use crate::handle::{Handle, Snapshot};
 use crate::http;
@@ -103,7 +104,8 @@ impl Collector {
         if options.visitor_key.is_empty() {
             return Err(Invalid::new("visitor_key", "is missing; visitors are only stored as keyed hashes").into());
         }
-        let decoder = Arc::new(Decoder::keyed(&options.classifier, &options.visitor_key)?);
+        let decoder =
+            Arc::new(Decoder::of(Format::parse(&options.log_format)?, &options.classifier, &options.visitor_key)?);
         let publisher = Publisher::new(Arc::clone(&log), Arc::clone(&clock), options.partitions).await?;
         let (poll, kind, from_start) = (options.poll, options.source, options.from_start);
         let (group, partitions) = (options.group.clone(), options.partitions);

@@ -59,8 +59,9 @@ reasons!(
     }
 );
 
-/// Which requests are product events. A pattern is a path of literal segments and `{name}` segments, one of
-/// them `{id}`, the page; it matches a prefix of the path that ends at `/`, `?` or the end.
+/// Which requests are product events. A pattern is a path of texts and `{name}`s, one of them `{id}`, the page, or
+/// `{id:digits}`: `/product/{id}`, `/{slug}-p{id:digits}.html`, `/item.php?sku={id}`. It matches a prefix of the path
+/// that ends at `/`, `?` or the end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClassifierOptions {
@@ -217,13 +218,13 @@ impl Classifier {
                 return Err(FilterReason::Bot);
             }
         }
-        let path = match memchr::memchr(b'?', line.target.as_bytes()) {
-            Some(end) => &line.target[..end],
-            None => &line.target,
+        let (path, query) = match memchr::memchr(b'?', line.target.as_bytes()) {
+            Some(end) => (&line.target[..end], &line.target[end + 1..]),
+            None => (&*line.target, ""),
         };
         let mut refusal = None;
         for (number, (pattern, rule)) in self.rules.iter().enumerate() {
-            let Some(id) = pattern.page(path) else { continue };
+            let Some(id) = pattern.page(path, query) else { continue };
             let before = trace.pattern.replace(number as u16);
             if !PageId::fits(id) || id == "." || id == ".." {
                 return Err(FilterReason::BadPage);

@@ -60,7 +60,7 @@ fn bracket(head: &[u8]) -> Option<usize> {
 }
 
 /// `GET /product/42 HTTP/1.1`; HTTP/0.9 has no version, and old versions of Nginx let spaces into the target.
-fn request(text: &str) -> Result<(Method, &str), DeadReason> {
+pub(super) fn request(text: &str) -> Result<(Method, &str), DeadReason> {
     // What nearly every request looks like.
     if let Some(target) = text.strip_prefix("GET ").and_then(|rest| rest.strip_suffix(" HTTP/1.1"))
         && !target.is_empty()
@@ -95,7 +95,7 @@ fn is_version(text: &str) -> bool {
     })
 }
 
-fn size(text: &str) -> Result<(), DeadReason> {
+pub(super) fn size(text: &str) -> Result<(), DeadReason> {
     let number = !text.is_empty() && text.len() <= MAX_SIZE_DIGITS && text.bytes().all(|b| b.is_ascii_digit());
     if number || text == "-" { Ok(()) } else { Err(DeadReason::BadSize) }
 }

@@ -25,21 +25,22 @@ impl<'a> Quoted<'a> {
 
 /// Decodes the escapes of a string that [`Scanner::string`] has stepped over.
 pub(super) fn unescape(raw: &str) -> String {
+    // The scanner has validated it, so there is no error.
+    checked(raw).unwrap_or_default()
+}
+
+/// Decodes the escapes of a string's inside that nobody has looked at yet.
+pub(super) fn checked(raw: &str) -> Result<String, DeadReason> {
     let mut text = String::with_capacity(raw.len());
     let mut rest = raw;
     while let Some(at) = memchr::memchr(b'\\', rest.as_bytes()) {
         text.push_str(&rest[..at]);
-        match escape(rest.as_bytes(), at + 1) {
-            Ok((character, next)) => {
-                text.push(character);
-                rest = &rest[next..];
-            }
-            // Not reached: the scanner has validated it.
-            Err(_) => return text,
-        }
+        let (character, next) = escape(rest.as_bytes(), at + 1).map_err(|_| DeadReason::BadJson)?;
+        text.push(character);
+        rest = &rest[next..];
     }
     text.push_str(rest);
-    text
+    Ok(text)
 }
 
 /// The character of an escape whose backslash stands before `at`, and where the text goes on.

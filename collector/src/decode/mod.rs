@@ -6,10 +6,12 @@ mod combined;
 mod edge_json;
 pub mod envelope;
 mod json;
+pub mod log_format;
 mod time;
 
 use std::borrow::Cow;
 
+use log_format::Format;
 use serde::{Deserialize, Serialize};
 use types::Timestamp;
 
@@ -153,24 +155,29 @@ pub struct Line<'a> {
     pub visitor: Option<Cow<'a, str>>,
 }
 
-/// Decodes one line, with or without its `\n` or `\r\n`.
+/// Decodes one line of any format that is told by its first byte, with or without its `\n` or `\r\n`.
 pub fn decode(line: &[u8]) -> Result<Line<'_>, DeadReason> {
-    let line = &line[bounds(line)?];
-    by_first_byte(std::str::from_utf8(line).map_err(|_| DeadReason::NotUtf8)?)
+    decode_as(&Format::Auto, line)
 }
 
-/// Decodes one line that is known to be UTF-8, as an envelope's message is.
-pub(crate) fn decode_text(line: &str) -> Result<Line<'_>, DeadReason> {
+/// Decodes one line of this format, with or without its `\n` or `\r\n`.
+pub fn decode_as<'a>(format: &Format, line: &'a [u8]) -> Result<Line<'a>, DeadReason> {
+    let line = &line[bounds(line)?];
+    by_format(format, std::str::from_utf8(line).map_err(|_| DeadReason::NotUtf8)?)
+}
+
+/// The same for a line that is known to be UTF-8, as an envelope's message is.
+pub(crate) fn decode_text<'a>(format: &Format, line: &'a str) -> Result<Line<'a>, DeadReason> {
     let bounds = bounds(line.as_bytes())?;
     // What was cut off is ASCII or a whole character, so the bounds lie between characters.
-    by_first_byte(line.get(bounds).ok_or(DeadReason::NotUtf8)?)
+    by_format(format, line.get(bounds).ok_or(DeadReason::NotUtf8)?)
 }
 
-fn by_first_byte(text: &str) -> Result<Line<'_>, DeadReason> {
+#[inline]
+fn by_format<'a>(format: &Format, text: &'a str) -> Result<Line<'a>, DeadReason> {
     match text.as_bytes().first() {
-        Some(b'{') => edge_json::decode(text),
         Some(b' ' | b'\t') | None if text.trim_ascii().is_empty() => Err(DeadReason::Empty),
-        _ => combined::decode(text),
+        _ => format.decode(text),
     }
 }
 

@@ -4,6 +4,8 @@
 use types::Timestamp;
 
 const DAY: i64 = 86_400;
+/// The last millisecond of the year 9999.
+const LAST: i64 = 253_402_300_799_999;
 
 /// Nginx's `$time_local` and `$time_iso8601`: by the third byte, as only one of them has a `/` there.
 pub(super) fn parse(text: &[u8]) -> Option<Timestamp> {
@@ -54,6 +56,17 @@ pub(super) fn iso(text: &[u8]) -> Option<Timestamp> {
         rest = &fraction[length..];
     }
     moment(day, seconds, ms, offset(rest)?)
+}
+
+/// `$msec`: seconds since the epoch with three places, `1548117374.123`.
+pub(super) fn seconds(text: &[u8]) -> Option<Timestamp> {
+    let point = text.iter().position(|b| *b == b'.')?;
+    let (seconds, ms) = (&text[..point], &text[point + 1..]);
+    if seconds.is_empty() || seconds.len() > 12 || ms.len() != 3 {
+        return None;
+    }
+    let at = Timestamp::from_millis(digits(seconds)? * 1000 + digits(ms)?);
+    (at.millis() <= LAST).then_some(at)
 }
 
 /// Unsigned decimal digits and nothing else.

@@ -262,3 +262,14 @@ fn json_is_flat_and_names_the_columns_of_product_heat() {
     assert_eq!((value["product"].as_str(), value["source"].as_str()), (Some("42\"\\"), Some("log \"1\"\\\n")));
     insta::assert_snapshot!(text, @r#"{"__time":"2019-01-22T00:36:14.001Z","product":"42\"\\","kind":"cart","events":1,"status":201,"visitor":"9e3779b97f4a7c15","source":"log \"1\"\\\u000a","offset":300}"#);
 }
+
+#[test]
+fn the_fuzzers_corpus_is_read_or_refused() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/record");
+    for file in std::fs::read_dir(folder).unwrap() {
+        let bytes = std::fs::read(file.unwrap().path()).unwrap();
+        if let Ok(batch) = decode(&bytes) {
+            assert_eq!(decode(&encode(&batch).unwrap()), Ok(batch));
+        }
+    }
+}

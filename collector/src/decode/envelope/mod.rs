@@ -105,10 +105,11 @@ pub(super) fn looks(text: &[u8]) -> Looks {
     }
 }
 
-/// Whether a text may be a shipper's record: some object that does not begin like the edge's line.
+/// Whether a text may be a shipper's record: some object that does not begin like the edge's line, or a list of them.
 pub(crate) fn is_one(text: &[u8]) -> bool {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
-    matches!(text.trim_ascii_start().first(), Some(b'{')) && looks(text) != Looks::Edge
+    let text = text.trim_ascii_start();
+    text.starts_with(b"[{") || (text.first() == Some(&b'{') && looks(text) != Looks::Edge)
 }
 
 /// The object that a member stands in.
