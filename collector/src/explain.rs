@@ -14,7 +14,7 @@ use types::{EventKind, PageId, Timestamp};
 use crate::Error;
 use crate::account::Accounting;
 use crate::classify::{Classifier, ClassifierOptions, FilterReason, Hits, VisitorKey};
-use crate::decode::{DeadReason, decode};
+use crate::decode::{DeadReason, decode_as};
 use crate::decoder::{Decoder, Fate};
 use crate::redact::redact;
 use crate::store::peek;
@@ -164,10 +164,10 @@ impl<'a> Explainer<'a> {
                 } else {
                     self.uncounted += 1;
                 }
-                let visitor_known = self
-                    .decoder
-                    .open(bytes)
-                    .is_ok_and(|envelope| decode(envelope.message.as_bytes()).is_ok_and(|line| line.visitor.is_some()));
+                let visitor_known = self.decoder.open(bytes).is_ok_and(|envelope| {
+                    decode_as(self.decoder.format(), envelope.message.as_bytes())
+                        .is_ok_and(|line| line.visitor.is_some())
+                });
                 Outcome::Event {
                     kind: event.kind,
                     page: event.page,
