@@ -1,6 +1,6 @@
 //! The fuzzers' corpus on every run of the tests: each kept input and thousands of damaged copies of it go through
 //! the decoders, which must neither panic nor disagree with themselves. Longer hunts: `fuzz/`.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::path::Path;
 use std::sync::Arc;

@@ -44,7 +44,7 @@ pub fn make(settings: &Settings, lines: u64) -> anyhow::Result<Input> {
     };
     let input =
         Input { lines, whole: name("whole.ndjson"), lean: name("lean.ndjson"), plain: name("plain.log"), origin };
-    let each = |file: &Path, write: &mut dyn FnMut(&mut BufWriter<File>, &str, u64) -> std::io::Result<()>| {
+    let each = |file: &Path, write: &mut WriteLine<'_>| {
         if file.exists() {
             return anyhow::Ok(());
         }
@@ -66,6 +66,9 @@ pub fn make(settings: &Settings, lines: u64) -> anyhow::Result<Input> {
     each(&input.plain, &mut |out, line, _| writeln!(out, "{line}"))?;
     Ok(input)
 }
+
+/// Writes one line of the log, which stands at an offset, in some form.
+type WriteLine<'a> = dyn FnMut(&mut BufWriter<File>, &str, u64) -> std::io::Result<()> + 'a;
 
 /// One record. Filebeat writes time and metadata first, then everything else in any order, maps within maps too.
 fn record(line: &str, offset: u64, whole: bool, random: &mut ChaCha8Rng) -> String {
