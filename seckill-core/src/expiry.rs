@@ -33,6 +33,7 @@ pub(crate) async fn run(shared: &Shared, stop: CancellationToken) {
             }
         }
         tokio::select! {
+            biased;
             () = shared.sleep(EVERY) => {}
             () = stop.cancelled() => {}
         }

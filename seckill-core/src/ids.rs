@@ -13,6 +13,11 @@ impl Ids {
     pub(crate) fn from_entropy() -> Self {
         Self(Mutex::new(StdRng::from_os_rng()))
     }
+    /// For a simulation that must replay.
+    #[cfg(test)]
+    pub(crate) fn from_seed(seed: u64) -> Self {
+        Self(Mutex::new(StdRng::seed_from_u64(seed)))
+    }
     fn bits(&self) -> u128 {
         self.0.lock().random()
     }

@@ -27,6 +27,9 @@ mod tier_table;
 #[cfg(test)]
 #[path = "../tests/model/mod.rs"]
 mod model;
+#[cfg(test)]
+#[path = "../tests/sim/mod.rs"]
+mod sim;
 
 pub use handover::MoveDone;
 pub use options::{Options, SimulatedPaymentOptions};

@@ -98,6 +98,7 @@ impl Mover {
                 });
             }
             tokio::select! {
+                biased;
                 () = self.shared.wake_mover.notified() => {}
                 () = tokio::time::sleep(LOOK_EVERY) => {}
                 () = stop.cancelled() => {}

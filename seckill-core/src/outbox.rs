@@ -24,6 +24,7 @@ pub(crate) async fn run(shared: &Shared, stop: CancellationToken) {
     while !stop.is_cancelled() {
         if !relay(shared).await {
             tokio::select! {
+                biased;
                 () = shared.wake_outbox.notified() => {}
                 () = tokio::time::sleep(EVERY) => {}
                 () = stop.cancelled() => {}

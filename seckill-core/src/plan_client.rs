@@ -104,6 +104,13 @@ impl PlanClient {
         Ok(Self { held: ArcSwap::from_pointee(held), path, taking: Mutex::new(()) })
     }
 
+    /// Holds a plan that nobody pushed.
+    #[cfg(test)]
+    pub(crate) fn hold(&self, generation: Generation, entries: Vec<PlanEntry>) {
+        let entries = entries.into_iter().map(|entry| (entry.product.clone(), entry)).collect();
+        self.held.store(Arc::new(HeldPlan { generation, entries }));
+    }
+
     /// The generation that is held; 0 for none.
     pub(crate) fn generation(&self) -> Generation {
         self.held.load().generation

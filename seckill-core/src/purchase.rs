@@ -170,7 +170,7 @@ async fn choose_path(shared: &Shared, ask: &Ask, hash: BodyHash) -> PurchaseOutc
             return outcome;
         }
         // Wait for the move to end: in a bounded queue, for a bounded time.
-        let Some(left) = limit.checked_sub(started.elapsed()) else {
+        let Some(left) = limit.checked_sub(started.elapsed()).filter(|left| !left.is_zero()) else {
             return PurchaseOutcome::Refused(Refusal::Draining);
         };
         if waiting.is_none() {

@@ -341,6 +341,7 @@ fn failure(what: &str, ended: Result<Result<(), CoreError>, tokio::task::JoinErr
 async fn keep_fresh(shared: &Shared, stop: CancellationToken) {
     while !stop.is_cancelled() {
         tokio::select! {
+            biased;
             () = tokio::time::sleep(REFRESH_EVERY) => {}
             () = stop.cancelled() => return,
         }

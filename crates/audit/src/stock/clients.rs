@@ -175,8 +175,12 @@ pub(super) fn decided_sold_out(
     options: &Options,
     found: &mut Invariant,
 ) {
-    let quantities: HashMap<(&str, &str), u64> =
-        entries.iter().map(|e| ((e.buyer.as_str(), e.key.as_str()), e.quantity)).collect();
+    // One key may have been asked for several quantities, of which one was decided: the largest can only acquit.
+    let mut quantities: HashMap<(&str, &str), u64> = HashMap::new();
+    for entry in entries {
+        let most = quantities.entry((&entry.buyer, &entry.key)).or_default();
+        *most = entry.quantity.max(*most);
+    }
     for ((buyer, key), decision) in &decisions.0 {
         if !matches!(decision.outcome.as_str(), "sold_out" | "all_reserved") {
             continue;

@@ -182,6 +182,7 @@ impl<S: Shelf> Consumer for GroupConsumer<S> {
             }
             let until = again.map_or(deadline, |a| a.min(deadline));
             tokio::select! {
+                biased;
                 () = self.membership.woken() => {}
                 () = tokio::time::sleep_until(until) => {}
             }

@@ -5,6 +5,8 @@
 mod connect;
 mod decide;
 mod fault;
+#[cfg(test)]
+pub(crate) mod inline;
 mod moves;
 mod orders;
 mod payments;

@@ -60,6 +60,7 @@ pub(crate) async fn run(shared: &Shared, source: Source, stop: CancellationToken
 
 async fn pause(stop: &CancellationToken) {
     tokio::select! {
+        biased;
         () = tokio::time::sleep(BACK_OFF) => {}
         () = stop.cancelled() => {}
     }

@@ -138,6 +138,7 @@ pub(crate) async fn submit_again(
 pub(crate) async fn run(shared: &Shared, stop: CancellationToken) {
     while !stop.is_cancelled() {
         tokio::select! {
+            biased;
             () = tokio::time::sleep(PAUSE) => {}
             () = stop.cancelled() => break,
         }

@@ -15,6 +15,7 @@ use super::{GrantReply, GrantRequest, LeaseLoad, LeaseStore, LeaseStoreError};
 /// Locks: many more than cores, so that two hot products rarely share one.
 const SHARDS: usize = 64;
 
+#[derive(Clone)]
 struct Lease {
     load: LeaseLoad,
     left: u64,
@@ -79,6 +80,12 @@ impl InProcessLeases {
     /// Empty.
     pub fn new() -> Self {
         Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect() }
+    }
+
+    /// As a replica has it: a copy that goes its own way.
+    #[cfg(test)]
+    pub(crate) fn copy(&self) -> Self {
+        Self { shards: self.shards.iter().map(|shard| Mutex::new(shard.lock().clone())).collect() }
     }
 
     fn shard(&self, product: &Sku) -> MutexGuard<'_, HashMap<Sku, Lease, FxBuildHasher>> {
