@@ -5,7 +5,7 @@ use types::Tier;
 use types::Tier::{Db, Queue, Redis};
 
 use super::mutant::Mutant;
-use super::world::{Config, Luck};
+use super::state::{Config, Luck};
 
 /// What the checker must say of a mutant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,7 @@
 use types::Tier;
 
 use super::books::{BUYERS, Books, End, KEYS, LeaseState, Money3, Order};
-use super::world::{Config, World};
+use super::state::{Config, World};
 
 fn living(b: &Books) -> u8 {
     b.keys.iter().map(|k| if k.order.lives() { k.quantity } else { 0 } + k.extra).sum()

@@ -2,18 +2,25 @@
 //! functions that run in production. Then each rule is taken out once, and the checker must notice.
 #![allow(clippy::print_stdout)]
 
+mod around;
 mod books;
+mod clients;
 mod configs;
+mod consumers;
+mod equal;
 mod invariants;
+mod movers;
 mod mutant;
 mod search;
+mod state;
+mod top_up;
 mod world;
 
 use std::sync::Mutex;
 
 use configs::{Expected, bases, mutants, wide};
 use search::explore;
-use world::Config;
+use state::{Config, Label};
 
 /// Runs every configuration on two threads; the answers keep their order.
 fn run<T: Send>(all: Vec<Config>, look: impl Fn(&Config) -> T + Sync) -> Vec<(Config, T)> {
@@ -88,6 +95,6 @@ fn every_missing_rule_is_noticed() {
     assert!(bad.is_empty(), "{}", bad.join("\n"));
 }
 
-fn story(trace: &[world::Label]) -> String {
+fn story(trace: &[Label]) -> String {
     trace.iter().map(|(what, a, b)| format!("      > {what} [{a}, {b}]\n")).collect()
 }

@@ -2,14 +2,14 @@
 //! proof that from every state a path leads to rest.
 
 use std::collections::VecDeque;
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 use std::time::{Duration, Instant};
 
 use hashbrown::HashTable;
 use rustc_hash::FxBuildHasher;
 
 use super::invariants::{broken, broken_rest, broken_step};
-use super::world::{Config, Label, Steps, World};
+use super::state::{Config, Label, Steps, World};
 
 /// States after which a run is given up: a configuration that needs more is too wide for a test.
 const MOST_STATES: usize = 6_000_000;
@@ -34,9 +34,7 @@ struct Graph {
 }
 
 fn hash(w: &World) -> u64 {
-    let mut hasher = FxBuildHasher.build_hasher();
-    w.hash(&mut hasher);
-    hasher.finish()
+    FxBuildHasher.hash_one(w)
 }
 
 impl Graph {

@@ -17,7 +17,7 @@ pub struct Weather {
     pub reply_lost: u32,
     /// Calls that take 1 to 30 ms.
     pub slow: u32,
-    /// Calls that take 100 ms to 2 s.
+    /// Calls that take 100 ms to 4 s: longer than a ticket's deadline and the skew together.
     pub very_slow: u32,
     /// Appends that are made twice.
     pub doubled: u32,
@@ -66,7 +66,7 @@ impl Fate {
         if self.strikes(weather.slow) {
             tokio::time::sleep(Duration::from_millis(self.within(1..31))).await;
         } else if self.strikes(weather.very_slow) {
-            tokio::time::sleep(Duration::from_millis(self.within(100..2_000))).await;
+            tokio::time::sleep(Duration::from_millis(self.within(100..4_000))).await;
         }
     }
 }

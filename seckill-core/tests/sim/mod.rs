@@ -4,6 +4,7 @@
 
 mod fate;
 mod mutant;
+mod naive;
 mod ports;
 mod shoppers;
 mod witness;
@@ -17,7 +18,7 @@ use parking_lot::Mutex;
 use world::{Ended, run};
 
 /// Seeds of a test run; `SIM_SEEDS` asks for more.
-const SEEDS: u64 = 2_000;
+const SEEDS: u64 = 3_000;
 /// Seeds within which every mutant must be noticed.
 const SEEDS_PER_MUTANT: u64 = 300;
 
@@ -73,14 +74,18 @@ fn the_promise_is_kept_in_any_weather() {
     }
     let (first, seeds) = (number("SIM_FIRST").unwrap_or(1), number("SIM_SEEDS").unwrap_or(SEEDS));
     let begun = Instant::now();
-    let (mut orders, mut moves, mut deaths) = (0, 0, 0);
+    let (mut orders, mut late, mut moves, mut deaths) = ([0; 3], 0, 0, 0);
     let failed = sweep(first..first + seeds, Mutant::None, |_, ended| {
-        orders += ended.orders;
+        for (sum, n) in orders.iter_mut().zip(ended.orders) {
+            *sum += n;
+        }
+        late += ended.late;
         moves += ended.moves;
         deaths += ended.deaths;
     });
     println!(
-        "{seeds} seeds from {first}: {orders} orders, {moves} moves, {deaths} deaths of cores in {:.1} s",
+        "{seeds} seeds from {first}: orders by db, redis, queue {orders:?}, {late} tickets ended by their deadline, \
+         {moves} moves, {deaths} deaths of cores in {:.1} s",
         begun.elapsed().as_secs_f64()
     );
     if let Some((seed, broken)) = failed {

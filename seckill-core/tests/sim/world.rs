@@ -85,7 +85,10 @@ pub struct Ended {
     pub broken: Vec<String>,
     /// The journal and the decisions as text: two runs of one seed give the same.
     pub trace: String,
-    pub orders: u64,
+    /// Orders accepted by the db, redis and queue paths.
+    pub orders: [u64; 3],
+    /// Tickets that ended at their deadline.
+    pub late: u64,
     pub moves: u64,
     pub deaths: u64,
 }
@@ -292,7 +295,7 @@ impl World {
         // Calls may be under way for seconds here, and clocks differ by nearly one.
         let options = audit::stock::Options {
             skew_ms: 2_000,
-            commit_slack_ms: 6_000,
+            commit_slack_ms: 10_000,
             ..audit::stock::Options::at_rest(self.now())
         };
         match audit::stock::audit(self.store.path(), &[path], &options, None) {
@@ -411,7 +414,9 @@ async fn in_virtual_time(seed: u64, mutant: Mutant, loud: bool, folder: &std::pa
     Ended {
         broken,
         trace: world.trace(),
-        orders: world.count("SELECT COUNT(*) FROM orders").unsigned_abs(),
+        orders: Tier::ALL
+            .map(|tier| world.count(&format!("SELECT COUNT(*) FROM orders WHERE tier = '{tier}'")).unsigned_abs()),
+        late: world.count("SELECT COUNT(*) FROM decision WHERE outcome = 'deadline'").unsigned_abs(),
         moves: world.count("SELECT COUNT(*) FROM move WHERE step = 'fence'").unsigned_abs(),
         deaths,
     }
