@@ -9,7 +9,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
 use types::{Phase, SaleName, Sku, Timestamp};
 
@@ -37,31 +37,53 @@ pub(crate) fn not_older(new: &ProductRow, old: &ProductRow) -> bool {
 
 /// One product's place in the table.
 pub(crate) struct Slot {
-    row: watch::Sender<Arc<ProductRow>>,
+    row: ArcSwap<ProductRow>,
+    // Those who wait are woken in the order of their coming, so that a simulation replays.
+    changed: Notify,
+    // One writer at a time compares and replaces.
+    putting: parking_lot::Mutex<()>,
     // Milliseconds of the table's own age at the last single read.
     reread_at: AtomicU64,
 }
 
 impl Slot {
-    /// The newest row seen.
-    pub(crate) fn row(&self) -> Arc<ProductRow> {
-        self.row.borrow().clone()
+    fn new(row: ProductRow) -> Self {
+        Self {
+            row: ArcSwap::from_pointee(row),
+            changed: Notify::new(),
+            putting: parking_lot::Mutex::default(),
+            reread_at: AtomicU64::new(0),
+        }
     }
 
-    fn put(&self, row: ProductRow) -> bool {
-        self.row.send_if_modified(|old| {
-            let newer = not_older(&row, old) && **old != row;
-            if newer {
-                *old = Arc::new(row);
-            }
-            newer
-        })
+    /// The newest row seen.
+    pub(crate) fn row(&self) -> Arc<ProductRow> {
+        self.row.load_full()
+    }
+
+    fn put(&self, row: ProductRow) {
+        let one = self.putting.lock();
+        let old = self.row.load();
+        if not_older(&row, &old) && **old != row {
+            self.row.store(Arc::new(row));
+            drop(one);
+            self.changed.notify_waiters();
+        }
     }
 
     /// Waits until the product has taken a step since `seen`, at most for `limit`. Whether it has.
     pub(crate) async fn moved_on(&self, seen: &ProductRow, limit: Duration) -> bool {
-        let mut rows = self.row.subscribe();
-        tokio::time::timeout(limit, rows.wait_for(|row| age(row) > age(seen))).await.is_ok_and(|r| r.is_ok())
+        let moved = async {
+            loop {
+                // Made before the look: a change between the two is not missed.
+                let changed = self.changed.notified();
+                if age(&self.row.load()) > age(seen) {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        tokio::time::timeout(limit, moved).await.is_ok()
     }
 }
 
@@ -162,7 +184,7 @@ impl TierTable {
                 }
                 _ => {
                     same = false;
-                    Arc::new(Slot { row: watch::Sender::new(Arc::new(row)), reread_at: AtomicU64::new(0) })
+                    Arc::new(Slot::new(row))
                 }
             };
             slots.insert(sku, slot);

@@ -96,7 +96,7 @@ fn the_promise_is_kept_in_any_weather() {
 #[test]
 fn a_seed_replays() {
     let folder = tempfile::tempdir().expect("a folder");
-    for seed in 1..=20 {
+    for seed in 1..=60 {
         let [one, two] = [(); 2].map(|()| run(seed, Mutant::None, false, folder.path()).trace);
         assert_eq!(one, two, "seed {seed}");
     }
