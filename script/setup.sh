@@ -123,7 +123,7 @@ need_servers() {
 }
 
 if command -v dpkg >/dev/null; then
-    need_packages build-essential pkg-config
+    need_packages build-essential pkg-config zlib1g-dev
 elif ! command -v cc >/dev/null; then
     echo "Please install a C compiler (cc), then run this again." >&2
     exit 1

@@ -79,7 +79,10 @@ impl Worker {
         let consumer = loop {
             match self.log.subscribe(subscription.clone()).await {
                 Ok(consumer) => break consumer,
-                Err(error) if error.retryable() => self.pause("poll", &error, stop).await,
+                // The topic is made by the collector, which may come after us.
+                Err(error) if error.retryable() || matches!(error, EventLogError::NoSuchTopic(_)) => {
+                    self.pause("subscribe", &error, stop).await;
+                }
                 Err(error) => return Err(error.into()),
             }
             if stop.is_cancelled() {

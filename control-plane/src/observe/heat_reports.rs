@@ -38,15 +38,18 @@ pub(crate) async fn run(
     reports: mpsc::Sender<ShardReport>,
     shutdown: CancellationToken,
 ) -> Result<(), EventLogError> {
+    let mut said = false;
     while !shutdown.is_cancelled() {
         match follow(&log, &reports, &shutdown).await {
             Ok(()) => return Ok(()),
             Err(EventLogError::Closed) if shutdown.is_cancelled() => return Ok(()),
             // The topic is made by whoever writes to it; it may come after us. A lost assignment is given again.
-            Err(e @ (EventLogError::NoSuchTopic(_) | EventLogError::NotAssigned(_))) => {
-                tracing::warn!(error = %e, "heat reports cannot be read yet");
+            Err(e) if e.retryable() || matches!(e, EventLogError::NoSuchTopic(_) | EventLogError::NotAssigned(_)) => {
+                // Once, not twice a second for as long as it lasts.
+                if !std::mem::replace(&mut said, true) {
+                    tracing::warn!(error = %e, "heat reports cannot be read yet; trying again until they can");
+                }
             }
-            Err(e) if e.retryable() => tracing::warn!(error = %e, "heat reports cannot be read; trying again"),
             Err(e) => return Err(e),
         }
         tokio::select! {

@@ -27,12 +27,18 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Everything in one process on embedded parts, with simulated shoppers and a real trace behind them.
+    /// Everything in one process, with simulated shoppers and a real trace behind them.
     Demo(DemoArgs),
     /// Everything in one process on embedded parts, reading your own access log.
     AllInOne(AllInOneArgs),
-    /// Says what the collector makes of a log, or tries its dead letters again.
+    /// The collector as a process of its own, on Kafka; or says what it makes of a log, or tries its dead letters again.
     Collect(CollectArgs),
+    /// The analyzer as a process of its own, on Kafka.
+    Analyze,
+    /// The control plane as a process of its own, on Kafka.
+    Control,
+    /// The core as a process of its own, on Kafka and the configured stock and lease stores.
+    Core,
     /// The rolling top 1 % of any access log, without servers.
     Top(TopArgs),
     /// Checks the invariants of stock and orders in a data directory.
@@ -65,6 +71,9 @@ pub struct DemoArgs {
     /// The sale to sell [default: the built-in example sale].
     #[arg(long, value_name = "FILE")]
     pub sale: Option<PathBuf>,
+    /// Runs on real Kafka, Redis, MariaDB and Filebeat, started for it (script/setup-servers installs them).
+    #[arg(long)]
+    pub real: bool,
     /// Listens on free ports instead of the usual ones.
     #[arg(long)]
     pub any_port: bool,

@@ -1,6 +1,7 @@
 //! Layered configuration: defaults, one TOML file, `SECKILL_*` environment, flags; later layers win.
 //! Unknown keys are errors, and for every value it can say where it came from.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
@@ -10,6 +11,12 @@ use figment::value::{Dict, Value};
 use serde::{Deserialize, Serialize};
 
 use crate::secrets::SecretFiles;
+#[cfg(feature = "kafka")]
+use crate::wire::KafkaOptions;
+#[cfg(feature = "mysql")]
+use crate::wire::MariaDbOptions;
+#[cfg(feature = "redis")]
+use crate::wire::RedisOptions;
 
 /// Prefix of environment variables; `__` separates levels: `SECKILL_CORE__PUBLIC=0.0.0.0:8080`.
 pub const ENV_PREFIX: &str = "SECKILL_";
@@ -37,27 +44,79 @@ impl Mode {
 }
 
 /// Which provider carries the event log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EventLogProvider {
     /// Embedded, durable, one process.
+    #[default]
     Sqlite,
     /// Nothing survives the process; for trying things out.
     Memory,
+    /// Kafka: several processes, several machines.
+    Kafka,
 }
 
 /// The event log.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EventLogConfig {
     /// Its provider.
     pub provider: EventLogProvider,
+    /// Where Kafka is, if it is the provider.
+    #[cfg(feature = "kafka")]
+    pub kafka: KafkaOptions,
 }
 
-impl Default for EventLogConfig {
-    fn default() -> Self {
-        Self { provider: EventLogProvider::Sqlite }
-    }
+/// Which provider keeps stock and orders.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StockProvider {
+    /// Embedded, durable, one process.
+    #[default]
+    Sqlite,
+    /// MariaDB or MySQL: several cores.
+    Mariadb,
+}
+
+/// Stock and orders.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StockConfig {
+    /// Their provider.
+    pub provider: StockProvider,
+    /// Where MariaDB is, if it is the provider.
+    #[cfg(feature = "mysql")]
+    pub mariadb: MariaDbOptions,
+}
+
+/// Which provider grants lent units at memory speed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LeasesProvider {
+    /// In this process's memory: one core.
+    #[default]
+    InProcess,
+    /// Redis or Redis Cluster: several cores.
+    Redis,
+}
+
+/// The lease store.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LeasesConfig {
+    /// Its provider.
+    pub provider: LeasesProvider,
+    /// Where Redis is, if it is the provider.
+    #[cfg(feature = "redis")]
+    pub redis: RedisOptions,
+}
+
+/// The private listener (health, metrics) of a process that runs one service which has none of its own.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TelemetryConfig {
+    /// Where it listens. Unset: on loopback, port 8084 for `analyze`, 8085 for `control`.
+    pub listen: Option<SocketAddr>,
 }
 
 /// The whole configuration of one process.
@@ -72,6 +131,12 @@ pub struct Config {
     pub secrets: SecretFiles,
     /// The event log.
     pub event_log: EventLogConfig,
+    /// Stock and orders.
+    pub stock: StockConfig,
+    /// The lease store.
+    pub leases: LeasesConfig,
+    /// Health and metrics.
+    pub telemetry: TelemetryConfig,
     /// Lines in.
     pub collector: collector::Options,
     /// Heat.
@@ -89,6 +154,9 @@ impl Default for Config {
             data_dir: PathBuf::from("data"),
             secrets: SecretFiles::default(),
             event_log: EventLogConfig::default(),
+            stock: StockConfig::default(),
+            leases: LeasesConfig::default(),
+            telemetry: TelemetryConfig::default(),
             collector: collector::Options::default(),
             analyzer: analyzer::Options::default(),
             control_plane: control_plane::Options::default(),

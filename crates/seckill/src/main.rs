@@ -4,10 +4,12 @@ mod cli;
 mod commands;
 mod config;
 mod demo;
+mod house;
 mod identity;
 mod overview;
 mod secrets;
 mod shutdown;
+mod tasks;
 mod telemetry;
 mod wire;
 

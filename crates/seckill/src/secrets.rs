@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -107,18 +107,23 @@ fn made_once(path: &Path) -> anyhow::Result<Secret> {
     let dir = path.parent().context("a secret lies in a directory")?;
     fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
     let text: String = rand::random::<[u8; BYTES]>().iter().map(|b| format!("{b:02x}")).collect();
-    // Written aside and renamed, so that a kill in between never leaves half a secret.
-    let aside = path.with_extension("new");
+    // Written aside and then given its name, so that a kill in between never leaves half a secret; by a link, which
+    // refuses a name that is taken, since several services may start on one directory at once.
+    let aside = path.with_extension(format!("new-{}-{:08x}", std::process::id(), rand::random::<u32>()));
     let mut file = OpenOptions::new()
         .write(true)
-        .create(true)
-        .truncate(true)
+        .create_new(true)
         .mode(0o600)
         .open(&aside)
         .with_context(|| format!("cannot write {}", aside.display()))?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
-    fs::rename(&aside, path)?;
+    let linked = fs::hard_link(&aside, path);
+    fs::remove_file(&aside)?;
+    match linked {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => return read(path),
+        other => other.with_context(|| format!("cannot write {}", path.display()))?,
+    }
     Ok(Secret(text.into_bytes()))
 }
 
@@ -136,6 +141,17 @@ mod tests {
         assert_eq!(format!("{:?}", first.ticket), "Secret(…)");
         let refused = Secrets::load(&SecretFiles::default(), dir.path(), false).expect_err("refused");
         assert!(refused.to_string().contains("secrets.issuer_file"), "{refused}");
+    }
+
+    #[test]
+    fn services_that_start_at_once_agree_on_the_secrets() {
+        let dir = tempfile::tempdir().expect("a place");
+        let made: Vec<_> = std::thread::scope(|scope| {
+            let start = || Secrets::load(&SecretFiles::default(), dir.path(), true).expect("made or read");
+            let all: Vec<_> = (0..8).map(|_| scope.spawn(start)).collect();
+            all.into_iter().map(|one| one.join().expect("no panic").control.bytes().to_vec()).collect()
+        });
+        assert!(made.windows(2).all(|pair| pair[0] == pair[1]), "all use the secret that lies there");
     }
 
     #[test]

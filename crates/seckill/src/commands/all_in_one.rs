@@ -9,8 +9,8 @@ use types::{BuyerId, Role, SystemClock};
 use super::{sale, say};
 use crate::cli::AllInOneArgs;
 use crate::config::Config;
+use crate::house::House;
 use crate::shutdown;
-use crate::wire::House;
 
 /// Runs until a signal, or for the given time.
 pub async fn run(mut config: Config, args: AllInOneArgs) -> anyhow::Result<ExitCode> {

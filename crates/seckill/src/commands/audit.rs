@@ -12,11 +12,10 @@ use crate::wire;
 
 /// Prints the report; 1 if an invariant does not hold.
 pub fn run(config: &Config, args: &AuditArgs) -> anyhow::Result<ExitCode> {
-    let stock = wire::stock_file(&config.data_dir);
-    anyhow::ensure!(stock.is_file(), "there is no stock store at {}; name its directory with --data", stock.display());
+    let stock = wire::audited_store(config)?;
     let now = SystemClock::new().now().millis();
     let options = if args.at_rest { audit::stock::Options::at_rest(now) } else { audit::stock::Options::running(now) };
-    let report = audit::stock::audit(&stock, &journal::all(&config.data_dir.join("journals"))?, &options, None)?;
+    let report = audit::stock::audit_store(&stock, &journal::all(&config.data_dir.join("journals"))?, &options, None)?;
     if args.json {
         say(serde_json::to_string_pretty(&report)?);
     } else {

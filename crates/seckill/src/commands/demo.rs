@@ -1,7 +1,7 @@
 //! `seckill demo`: the whole loop in one process, with traffic from outside, shown as it happens and judged
 //! at the end by the auditor and by a recount of the raw lines.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -15,11 +15,13 @@ use super::all_in_one::{addresses, apply_sale, token};
 use super::{VIOLATED, sale, say};
 use crate::cli::DemoArgs;
 use crate::config::Config;
+use crate::demo::legs::Legs;
+use crate::demo::real::RealServers;
 use crate::demo::report::DemoReport;
 use crate::demo::watch::{Display, Watch};
 use crate::demo::{Product, Traffic, TrafficOptions, access_log, journal, judge};
+use crate::house::House;
 use crate::shutdown;
-use crate::wire::House;
 
 /// The sale of the demo, unless another is named.
 const EXAMPLE_SALE: &str = include_str!("../../../../examples/sale.toml");
@@ -47,10 +49,15 @@ pub async fn run(mut config: Config, given_dir: bool, args: DemoArgs) -> anyhow:
     config.core.reserve_for = RESERVE_FOR;
     config.core.seed = args.seed;
     let analyzer_rules = config.analyzer.clone();
+    let mut servers = if args.real { Some(real_servers(&data, &mut config).await?) } else { None };
 
     let stop = CancellationToken::new();
     shutdown::on_signal(stop.clone())?;
+    let place = config.clone();
     let house = House::open(config, clock.clone(), args.any_port).await?;
+    if let Some(servers) = &mut servers {
+        servers.ship(&log_path)?;
+    }
     let body = match &args.sale {
         Some(file) => std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?,
         None => EXAMPLE_SALE.to_owned(),
@@ -77,7 +84,13 @@ pub async fn run(mut config: Config, given_dir: bool, args: DemoArgs) -> anyhow:
     introduce(&house, &spec, &data, &args)?;
 
     let traffic_handle = traffic.handle();
-    let watch = Watch::start(&house, traffic_handle.clone(), clock.clone(), &data, args.speed, began)?;
+    let legs = Legs::default();
+    let legs_stop = CancellationToken::new();
+    let shipped = servers.is_some();
+    let legs_task = tokio::spawn(legs.clone().follow(house.log.clone(), clock.clone(), shipped, legs_stop.clone()));
+    let stock = crate::wire::audited_store(&place)?;
+    let watch =
+        Watch::start(&house, traffic_handle.clone(), clock.clone(), stock.clone(), args.speed, began, legs.clone())?;
     let traffic_stop = CancellationToken::new();
     let traffic_task = tokio::spawn(traffic.run(traffic_stop.clone()));
     let display = Display::new(std::io::stdout().is_terminal());
@@ -107,12 +120,13 @@ pub async fn run(mut config: Config, given_dir: bool, args: DemoArgs) -> anyhow:
     display.line("waiting for the last windows to become final and the last tickets to end");
     come_to_rest(&house, &log_path).await?;
     let (moves, sampler) = watch.end().await?;
+    legs_stop.cancel();
+    legs_task.await.context("the watcher of legs panicked")??;
     let now = clock.now();
     let all_journals = journal::all(&journals)?;
     let options = audit::stock::Options::at_rest(now.millis()).at_speed(args.speed);
-    let stock = crate::wire::stock_file(&data);
     let audit =
-        tokio::task::spawn_blocking(move || audit::stock::audit(&stock, &all_journals, &options, Some(&sampler)))
+        tokio::task::spawn_blocking(move || audit::stock::audit_store(&stock, &all_journals, &options, Some(&sampler)))
             .await??;
     let heat = judge::heat(&house.log, &log_path, &analyzer_rules).await?;
     let accounting = house.collector.accounting();
@@ -124,6 +138,7 @@ pub async fn run(mut config: Config, given_dir: bool, args: DemoArgs) -> anyhow:
         lines_read: accounting.lines,
         line_fates: judge::fates(&accounting),
         moves,
+        legs: legs.snapshot(),
         shoppers: traffic_handle.stats(),
         heat,
         audit,
@@ -132,6 +147,16 @@ pub async fn run(mut config: Config, given_dir: bool, args: DemoArgs) -> anyhow:
     display.line(&report.to_string());
     say(format!("data is kept in {}", data.display()));
     Ok(if report.holds() { ExitCode::SUCCESS } else { ExitCode::from(VIOLATED) })
+}
+
+/// Starts the real servers, which takes some seconds, and points the configuration at them.
+async fn real_servers(data: &Path, config: &mut Config) -> anyhow::Result<RealServers> {
+    say("starting Kafka, Redis and MariaDB");
+    let dir = data.join("servers");
+    let servers = tokio::task::spawn_blocking(move || RealServers::start(&dir)).await??;
+    servers.configure(config);
+    servers.addresses().into_iter().for_each(say);
+    Ok(servers)
 }
 
 fn fresh_dir() -> anyhow::Result<PathBuf> {
@@ -193,20 +218,36 @@ fn introduce(house: &House, spec: &types::SaleSpec, data: &Path, args: &DemoArgs
     Ok(())
 }
 
+/// Whole lines of the log.
+fn lines_of(log: &Path) -> anyhow::Result<u64> {
+    let mut file = std::fs::File::open(log).with_context(|| format!("cannot open {}", log.display()))?;
+    let (mut lines, mut buffer) = (0, vec![0; 1 << 20]);
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(lines),
+            n => lines += buffer[..n].iter().filter(|b| **b == b'\n').count() as u64,
+        }
+    }
+}
+
 /// Waits until every line is counted in a final window, the queue is empty and no ticket can still be open.
 async fn come_to_rest(house: &House, log: &Path) -> anyhow::Result<()> {
     let last = access_log::last_time(log)?.unwrap_or_default();
     let final_to = Timestamp::from_seconds(last.second() + 1);
+    // What a shipper has not shipped yet, no collector can know of; the log itself says how many lines there are.
+    let written = lines_of(log)?;
     let deadline = Instant::now() + SETTLE;
     loop {
         let counted = house.analyzer.snapshot().final_to.is_some_and(|to| to >= final_to);
-        if house.collector.caught_up() && house.core.backlog() == 0 && counted {
+        let books = house.collector.accounting();
+        let read = house.collector.caught_up() && books.lines - books.repeats >= written;
+        if read && house.core.backlog() == 0 && counted {
             return Ok(());
         }
         if Instant::now() > deadline {
             bail!(
-                "nothing came to rest within {SETTLE:?}: {} bytes of log unread, {} attempts queued, windows final to {:?} of {final_to}",
-                house.collector.behind_bytes(),
+                "nothing came to rest within {SETTLE:?}: {} of {written} lines read, {} attempts queued, windows final to {:?} of {final_to}",
+                books.lines - books.repeats,
                 house.core.backlog(),
                 house.analyzer.snapshot().final_to
             );

@@ -6,6 +6,7 @@ mod collect;
 mod config;
 mod demo;
 mod sale;
+mod service;
 mod token;
 mod top;
 
@@ -17,6 +18,7 @@ use figment::value::Value;
 use crate::cli::{Cli, CollectCommand, Command};
 use crate::config::Layers;
 use crate::telemetry;
+use service::Service;
 
 /// Exit code when an invariant does not hold.
 const VIOLATED: u8 = 1;
@@ -24,7 +26,11 @@ const VIOLATED: u8 = 1;
 /// Runs the command.
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     // The demo's own lines are its display; warnings still show between them.
-    let quiet = matches!(cli.command, Command::Demo(_) | Command::Top(_) | Command::Collect(_));
+    let quiet = match &cli.command {
+        Command::Demo(_) | Command::Top(_) => true,
+        Command::Collect(args) => args.explain.is_some() || args.command.is_some(),
+        _ => false,
+    };
     telemetry::logs(cli.log_format, if quiet { "warn" } else { "info" });
     let mut flags = Vec::new();
     if let Some(dir) = &cli.data {
@@ -39,8 +45,12 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             (None, Some(CollectCommand::ReplayDeadLetters(args))) => {
                 runtime()?.block_on(collect::replay(layers.config()?, args))
             }
-            _ => anyhow::bail!("say one thing to do: --explain FILE or replay-dead-letters"),
+            (None, None) => runtime()?.block_on(service::run(Service::Collect, layers.config()?)),
+            (Some(_), Some(_)) => anyhow::bail!("say one thing to do: --explain FILE or replay-dead-letters"),
         },
+        Command::Analyze => runtime()?.block_on(service::run(Service::Analyze, layers.config()?)),
+        Command::Control => runtime()?.block_on(service::run(Service::Control, layers.config()?)),
+        Command::Core => runtime()?.block_on(service::run(Service::Core, layers.config()?)),
         Command::Top(args) => top::run(&args),
         Command::Audit(args) => audit::run(&layers.config()?, &args),
         Command::Sale(command) => runtime()?.block_on(sale::run(&layers.config()?, command)),

@@ -95,5 +95,8 @@ pub fn fates(books: &Accounting) -> BTreeMap<String, u64> {
     let mut fates = BTreeMap::from([("event".to_owned(), books.events)]);
     fates.extend(books.filtered.iter().map(|(r, n)| (format!("filtered {r}"), *n)));
     fates.extend(books.dead.iter().map(|(r, n)| (format!("dead {r}"), *n)));
+    if books.repeats > 0 {
+        fates.insert("repeat".to_owned(), books.repeats);
+    }
     fates
 }

@@ -7,6 +7,8 @@ mod client;
 pub mod crowd;
 pub mod journal;
 pub mod judge;
+pub mod legs;
+pub mod real;
 pub mod report;
 mod shoppers;
 pub mod stats;

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::stats::Stats;
+use super::legs::Leg;
+use super::stats::{Histogram, Stats};
 
 /// Everything a run has to show. The binary fills it from the services' handles, the auditor and the recount.
 #[derive(Debug, Clone, Serialize)]
@@ -26,6 +27,8 @@ pub struct DemoReport {
     pub line_fates: BTreeMap<String, u64>,
     /// Moves of products by reason.
     pub moves: BTreeMap<String, u64>,
+    /// How long each leg of the loop took, in real time.
+    pub legs: BTreeMap<Leg, Histogram>,
     /// The shoppers' side.
     pub shoppers: Stats,
     /// Final windows against their recount.
@@ -126,6 +129,16 @@ impl fmt::Display for DemoReport {
             writeln!(
                 f,
                 "             {name:<22} {:>7} calls  p50 {:>10}  p99 {:>10}",
+                h.count(),
+                ms(h.quantile(0.5)),
+                ms(h.quantile(0.99))
+            )?;
+        }
+        for (at, (leg, h)) in self.legs.iter().enumerate() {
+            let title = if at == 0 { "legs" } else { "" };
+            writeln!(
+                f,
+                "  {title:<10} {leg:<30} {:>7} seen   p50 {:>10}  p99 {:>10}",
                 h.count(),
                 ms(h.quantile(0.5)),
                 ms(h.quantile(0.99))

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 use types::{Clock, Timestamp};
 
 use super::TrafficHandle;
-use crate::wire::House;
+use super::legs::{Leg, Legs};
+use crate::house::House;
 
 /// How often figures are shown on a terminal, in real time.
 const FIGURES: Duration = Duration::from_secs(1);
@@ -86,21 +86,28 @@ impl Watch {
         house: &House,
         traffic: TrafficHandle,
         clock: Arc<dyn Clock>,
-        data: &Path,
+        stock: audit::stock::Store,
         speed: f64,
         began: Instant,
+        legs: Legs,
     ) -> anyhow::Result<Self> {
         let stop = CancellationToken::new();
         let moves = Arc::new(Mutex::new(Moves::default()));
         let verdict = Arc::new(Mutex::new(None));
         let (plan, _) = tokio::sync::broadcast::channel(1024);
-        let stock = crate::wire::stock_file(data);
         let started = clock.now();
         let tasks = vec![
-            tokio::spawn(follow_moves(house, started, plan.clone(), moves.clone(), stop.clone())),
+            tokio::spawn(follow_moves(
+                house,
+                started,
+                plan.clone(),
+                moves.clone(),
+                (legs, clock.clone()),
+                stop.clone(),
+            )),
             tokio::spawn(keep_auditing(stock.clone(), clock.clone(), speed, verdict.clone(), stop.clone())),
         ];
-        let mut sampler = Sampler::open(&stock).context("the auditor's sampler")?;
+        let mut sampler = Sampler::on(&stock).context("the auditor's sampler")?;
         let (sampling, sample_clock) = (stop.clone(), clock.clone());
         let sampler = tokio::task::spawn_blocking(move || {
             while !sampling.is_cancelled() {
@@ -170,6 +177,7 @@ fn follow_moves(
     started: Timestamp,
     show: tokio::sync::broadcast::Sender<String>,
     moves: Arc<Mutex<Moves>>,
+    (legs, clock): (Legs, Arc<dyn Clock>),
     stop: CancellationToken,
 ) -> impl Future<Output = ()> + Send + 'static {
     // Subscribed here, before anything can move.
@@ -197,6 +205,9 @@ fn follow_moves(
                             all.reasons.get(&m.product).map_or(("unknown", None), |(r, at)| (*r, Some(m.at.since(*at))))
                         };
                         *all.applied.entry(format!("{}→{} {why}", m.from, m.to)).or_default() += 1;
+                        if let Some(took) = after {
+                            legs.add(Leg::DecisionToMove, clock.real(took));
+                        }
                         let after = after.map_or_else(String::new, |d| format!(", {} ms after the decision", d.as_millis()));
                         // Nobody may be looking; the count above is what matters.
                         let _ = show.send(format!(
@@ -213,7 +224,7 @@ fn follow_moves(
 }
 
 async fn keep_auditing(
-    stock: std::path::PathBuf,
+    stock: audit::stock::Store,
     clock: Arc<dyn Clock>,
     speed: f64,
     verdict: Arc<Mutex<Option<(u64, bool)>>>,
@@ -225,9 +236,9 @@ async fn keep_auditing(
             () = tokio::time::sleep(AUDIT) => {}
         }
         let options = audit::stock::Options::running(clock.now().millis()).at_speed(speed);
-        let path = stock.clone();
+        let store = stock.clone();
         // Without the journals: they are long, and the end reads them once.
-        let seen = tokio::task::spawn_blocking(move || audit::stock::audit(&path, &[], &options, None)).await;
+        let seen = tokio::task::spawn_blocking(move || audit::stock::audit_store(&store, &[], &options, None)).await;
         match seen {
             Ok(Ok(report)) => *verdict.lock() = Some((report.oversold, report.holds())),
             Ok(Err(error)) => tracing::warn!(%error, "the running audit could not read the store"),

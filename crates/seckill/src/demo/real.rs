@@ -1,0 +1,84 @@
+//! `seckill demo --real`: the servers that production uses, started as children with directories and ports
+//! of their own under the demo's data directory, and gone with it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use servers::{Filebeat, Kafka, MariaDb, Redis};
+
+use crate::config::Config;
+
+/// What ships the log; the same file that a shop installs.
+const FILEBEAT: &str = include_str!("../../../../filebeat/filebeat.yml");
+
+/// Whether this program can speak to all of them.
+const BUILT: bool = cfg!(all(feature = "kafka", feature = "redis", feature = "mysql"));
+
+/// The running servers. Dropping it stops them.
+pub struct RealServers {
+    dir: PathBuf,
+    kafka: Kafka,
+    redis: Redis,
+    mariadb: MariaDb,
+    database: String,
+    filebeat: Option<Filebeat>,
+}
+
+impl RealServers {
+    /// Starts Kafka, Redis and MariaDB under `dir`; blocks until each answers.
+    pub fn start(dir: &Path) -> anyhow::Result<Self> {
+        ensure!(BUILT, "--real needs a program that was built with the features kafka, redis and mysql");
+        let place = |name: &str| -> anyhow::Result<_> {
+            let place = dir.join(name);
+            std::fs::create_dir_all(&place).with_context(|| format!("cannot create {}", place.display()))?;
+            Ok(place)
+        };
+        // Kafka takes the longest, so it starts beside the others.
+        let (kafka, redis, mariadb) = std::thread::scope(|scope| -> anyhow::Result<_> {
+            let kafka_place = place("kafka")?;
+            let kafka = scope.spawn(move || Kafka::start(&kafka_place));
+            let redis = Redis::start(&place("redis")?)?;
+            let mariadb = MariaDb::start(&place("mariadb")?)?;
+            let kafka = kafka.join().map_err(|_| anyhow::anyhow!("starting Kafka panicked"))??;
+            Ok((kafka, redis, mariadb))
+        })?;
+        let database = mariadb.create_database()?;
+        Ok(Self { dir: dir.to_owned(), kafka, redis, mariadb, database, filebeat: None })
+    }
+
+    /// Points the configuration at them.
+    #[cfg(all(feature = "kafka", feature = "redis", feature = "mysql"))]
+    pub fn configure(&self, config: &mut Config) {
+        use crate::config::{EventLogProvider, LeasesProvider, StockProvider};
+        use crate::wire::RedisNode;
+        config.event_log.provider = EventLogProvider::Kafka;
+        config.event_log.kafka.bootstrap = vec![self.kafka.bootstrap()];
+        config.stock.provider = StockProvider::Mariadb;
+        config.stock.mariadb.url = Some(self.database.clone());
+        config.leases.provider = LeasesProvider::Redis;
+        config.leases.redis.nodes = vec![RedisNode::new("127.0.0.1", self.redis.port())];
+        config.collector.source = collector::Source::AccessLog;
+    }
+    #[cfg(not(all(feature = "kafka", feature = "redis", feature = "mysql")))]
+    pub fn configure(&self, _: &mut Config) {}
+
+    /// Starts Filebeat on `log`; the topic `access-log` must exist.
+    pub fn ship(&mut self, log: &Path) -> anyhow::Result<()> {
+        let place = self.dir.join("filebeat");
+        std::fs::create_dir_all(&place)?;
+        let config = FILEBEAT
+            .replace("${ACCESS_LOG:/var/log/nginx/access.log}", &log.display().to_string())
+            .replace("${KAFKA_BOOTSTRAP:127.0.0.1:9092}", &self.kafka.bootstrap());
+        self.filebeat = Some(Filebeat::start(&place, &config)?);
+        Ok(())
+    }
+
+    /// What runs where, for the reader of the demo's output.
+    pub fn addresses(&self) -> Vec<String> {
+        vec![
+            format!("kafka           {}", self.kafka.bootstrap()),
+            format!("redis           {}", self.redis.url()),
+            format!("mariadb         {}", self.mariadb.url()),
+        ]
+    }
+}
