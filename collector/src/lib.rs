@@ -32,7 +32,7 @@ pub use decode::{DeadReason, Line};
 pub use decoder::{Decoder, Fate, Outcome, Reader};
 pub use explain::never_matched;
 pub use handle::Handle;
-pub use options::{Options, Source};
+pub use options::{Encoding, Options, Source};
 pub use publish::{KEEP_DEAD_LETTERS, KEEP_EVENTS, SOURCE_HEADER};
 pub use replay::{ReplayReport, replay_dead_letters};
 pub use sanity::{ANCIENT, FAR, JUMP, SKEW};

@@ -29,6 +29,18 @@ pub enum Source {
     Both,
 }
 
+/// How product events are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Encoding {
+    /// As Arrow columns to `product-events`, which the analyzer reads.
+    #[default]
+    Arrow,
+    /// And each event as a JSON object of its own to `product-events-json`, for Druid and others. At least once: a
+    /// reader that must not count twice drops what repeats a source and offset.
+    Json,
+}
+
 impl Source {
     pub(crate) const fn files(self) -> bool {
         matches!(self, Self::Files | Self::Both)
@@ -63,6 +75,8 @@ pub struct Options {
     pub state_dir: PathBuf,
     /// Partitions of `product-events`.
     pub partitions: u32,
+    /// How product events are written.
+    pub encoding: Encoding,
     /// How often, in real time, the logs are looked at when there is nothing to do and changes are not heard.
     #[serde(with = "types::time::duration_text")]
     pub poll: Duration,
@@ -88,6 +102,7 @@ impl Default for Options {
             from_start: false,
             state_dir: PathBuf::from("collector"),
             partitions: 8,
+            encoding: Encoding::Arrow,
             poll: Duration::from_millis(50),
             listen: SocketAddr::from(([127, 0, 0, 1], 8083)),
             log_format: "auto".to_owned(),

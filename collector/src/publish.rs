@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use eventlog::{EventLog, EventLogError, NewRecord, Retention, Topic, TopicSpec, partition_for};
+use product_events::{Columns, Event};
 use types::access::{DeadLetterBatch, DeadLetterNote};
-use types::{AccessEvent, Clock, EventBatch, codec, topics};
+use types::{Clock, codec, topics};
 
 use crate::Error;
 use crate::batch::Batch;
+use crate::options::Encoding;
 
 /// How long product events are kept: a day of replay.
 pub const KEEP_EVENTS: Duration = Duration::from_secs(24 * 3600);
@@ -19,6 +21,10 @@ pub const KEEP_EVENTS: Duration = Duration::from_secs(24 * 3600);
 pub const KEEP_DEAD_LETTERS: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Header that repeats the source's name, so that a record's origin is seen without decoding it.
 pub const SOURCE_HEADER: &str = "source";
+/// What one event takes as JSON, about; the text grows where it is more.
+const JSON_BYTES: usize = 256;
+/// Events appended as JSON in one call: with the longest pages and sources some 5 MB, below what a log takes at once.
+const JSON_AT_ONCE: usize = 5_000;
 
 pub(crate) struct Publisher {
     log: Arc<dyn EventLog>,
@@ -26,19 +32,31 @@ pub(crate) struct Publisher {
     partitions: u32,
     events: Topic,
     dead: Topic,
+    /// Where each event goes as JSON too, if that is wanted.
+    json: Option<Topic>,
 }
 
 /// A chunk as records; the same again at each attempt.
 pub(crate) struct Parcel {
     events: Vec<NewRecord>,
+    json: Vec<NewRecord>,
     dead: Vec<NewRecord>,
 }
 
 impl Publisher {
-    /// Makes sure of both topics.
-    pub async fn new(log: Arc<dyn EventLog>, clock: Arc<dyn Clock>, partitions: u32) -> Result<Self, Error> {
+    /// Makes sure of the topics.
+    pub async fn new(
+        log: Arc<dyn EventLog>,
+        clock: Arc<dyn Clock>,
+        partitions: u32,
+        encoding: Encoding,
+    ) -> Result<Self, Error> {
         let events = Topic::new(topics::PRODUCT_EVENTS)?;
         let dead = Topic::new(topics::DEAD_LETTERS)?;
+        let json = match encoding {
+            Encoding::Arrow => None,
+            Encoding::Json => Some(Topic::new(topics::PRODUCT_EVENTS_JSON)?),
+        };
         let spec = |topic: &Topic, partitions, kept| TopicSpec {
             topic: topic.clone(),
             partitions,
@@ -46,20 +64,30 @@ impl Publisher {
         };
         log.ensure_topic(&spec(&events, partitions, KEEP_EVENTS)).await?;
         log.ensure_topic(&spec(&dead, 1, KEEP_DEAD_LETTERS)).await?;
-        Ok(Self { log, clock, partitions, events, dead })
+        if let Some(json) = &json {
+            log.ensure_topic(&spec(json, partitions, KEEP_EVENTS)).await?;
+        }
+        Ok(Self { log, clock, partitions, events, dead, json })
     }
 
     pub fn pack(&self, chunk: &Batch) -> Result<Parcel, Error> {
         let at = self.clock.now();
         let source = Bytes::copy_from_slice(chunk.source.as_bytes());
-        let mut by_partition: BTreeMap<u32, Vec<AccessEvent>> = BTreeMap::new();
+        let mut by_partition: BTreeMap<u32, Columns> = BTreeMap::new();
+        let mut json = Vec::new();
         for event in &chunk.events {
             let partition = partition_for(event.page.as_str().as_bytes(), self.partitions);
-            by_partition.entry(partition).or_default().push(event.clone());
+            let event = Event::from(event);
+            by_partition.entry(partition).or_default().push(&event);
+            if self.json.is_some() {
+                let mut value = Vec::with_capacity(JSON_BYTES);
+                product_events::write_json(&mut value, &chunk.source, &event);
+                json.push(NewRecord::to_partition(partition, value, at));
+            }
         }
         let mut events = Vec::with_capacity(by_partition.len());
-        for (partition, batch) in by_partition {
-            let value = product_events::encode(&EventBatch { source: chunk.source.to_string(), events: batch })?;
+        for (partition, mut batch) in by_partition {
+            let value = batch.finish(&chunk.source)?;
             events.push(NewRecord::to_partition(partition, value, at).header(SOURCE_HEADER, source.clone()));
         }
         let mut dead = Vec::new();
@@ -70,7 +98,7 @@ impl Publisher {
             let value = codec::encode(&DeadLetterBatch { source: chunk.source.to_string(), letters })?;
             dead.push(NewRecord::to_partition(0, value, at).header(SOURCE_HEADER, source));
         }
-        Ok(Parcel { events, dead })
+        Ok(Parcel { events, json, dead })
     }
 
     /// Sends what has not been sent yet. After an error the rest can be sent again; readers drop repeats.
@@ -80,6 +108,12 @@ impl Publisher {
                 self.log.append(topic, records.clone()).await?;
                 records.clear();
             }
+        }
+        let Some(topic) = &self.json else { return Ok(()) };
+        while !parcel.json.is_empty() {
+            let now = parcel.json.len().min(JSON_AT_ONCE);
+            self.log.append(topic, parcel.json[..now].to_vec()).await?;
+            parcel.json.drain(..now);
         }
         Ok(())
     }

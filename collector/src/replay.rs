@@ -67,7 +67,7 @@ pub async fn replay_dead_letters(
     let publisher = if dry_run {
         None
     } else {
-        let publisher = Publisher::new(log, Arc::clone(&clock), options.partitions).await?;
+        let publisher = Publisher::new(log, Arc::clone(&clock), options.partitions, options.encoding).await?;
         if let Some(replay) = store.unfinished_replay()? {
             tracing::warn!(replay = replay.id, "an earlier replay was cut off; finishing it first");
             report.finished_before = deliver(&store, &publisher, &decoder, replay, &*clock).await?;

@@ -106,7 +106,8 @@ impl Collector {
         }
         let decoder =
             Arc::new(Decoder::of(Format::parse(&options.log_format)?, &options.classifier, &options.visitor_key)?);
-        let publisher = Publisher::new(Arc::clone(&log), Arc::clone(&clock), options.partitions).await?;
+        let publisher =
+            Publisher::new(Arc::clone(&log), Arc::clone(&clock), options.partitions, options.encoding).await?;
         let (poll, kind, from_start) = (options.poll, options.source, options.from_start);
         let (group, partitions) = (options.group.clone(), options.partitions);
         let (worker_clock, worker_decoder) = (Arc::clone(&clock), Arc::clone(&decoder));

@@ -99,7 +99,7 @@ impl Shop {
         let handle = collector.handle();
         Running { handle, task: tokio::spawn(collector.run(stop.clone())), stop }
     }
-    async fn records(&self, topic: &str) -> Vec<eventlog::Record> {
+    pub async fn records(&self, topic: &str) -> Vec<eventlog::Record> {
         static GROUPS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
         let group = GROUPS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let subscription = Subscription {

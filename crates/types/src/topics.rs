@@ -4,6 +4,8 @@
 pub const ACCESS_LOG: &str = "access-log";
 /// Decoded product events, in batches, partitioned by page.
 pub const PRODUCT_EVENTS: &str = "product-events";
+/// The same events one by one as flat JSON objects, for Druid and others, where the collector is told to write them.
+pub const PRODUCT_EVENTS_JSON: &str = "product-events-json";
 /// Lines that could not be decoded, with reason.
 pub const DEAD_LETTERS: &str = "dead-letters";
 /// What is hot, from the analyzer, each tick.
