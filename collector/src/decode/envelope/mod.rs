@@ -339,7 +339,7 @@ impl Opener {
         scanner: &mut Scanner<'_>,
         found: &mut Found,
     ) -> Result<(), DeadReason> {
-        let (start, head, seen, refused) = (scanner.at(), scanner.rest(), found.seen, found.refused);
+        let (start, head, seen) = (scanner.at(), scanner.rest(), found.seen);
         let key = scanner.key()?;
         let job = match known(place, &key.text()) {
             Some((bit, job)) => {
@@ -353,7 +353,8 @@ impl Opener {
         let varies = matches!(job, Some(Job::Message | Job::Offset | Job::Enter(Place::Log)))
             || key.raw == "@timestamp"
             || !matches!(first, b'{' | b'[' | b'"');
-        if !varies && refused == found.refused {
+        // Of a record that is refused nothing is kept: a second reason for it would not show in `refused`.
+        if !varies && found.refused.is_none() {
             let (from, to) = (start as u32, scanner.at() as u32);
             let facts = Fact::ALL.into_iter().filter_map(|fact| {
                 let span = found.facts[fact as usize].filter(|span| span.start >= from)?;

@@ -38,6 +38,20 @@ fn a_remembered_member_is_not_taken_for_a_longer_one() {
     assert_eq!(opener.open(moved.as_bytes()).unwrap().origin.path, None);
 }
 
+#[test]
+fn nothing_of_a_refused_record_is_remembered() {
+    let of = |beat: &str, agent: &str| {
+        format!(
+            r#"{{"@metadata":{{"beat":"filebeat","type":"_doc","version":"{beat}"}},"agent":{{"type":"filebeat","version":"{agent}"}},"message":"a"}}"#
+        )
+    };
+    let mut opener = Opener::default();
+    // Refused twice over: the second reason must not make its member look harmless.
+    assert_eq!(opener.open(of("4.1.3", "4.1.3").as_bytes()), Err(DeadReason::UnknownVersion));
+    assert_eq!(opener.open(of("8.1.3", "4.1.3").as_bytes()), Err(DeadReason::UnknownVersion));
+    assert!(opener.open(of("8.1.3", "8.1.3").as_bytes()).is_ok());
+}
+
 /// What serde_json finds in the same bytes.
 fn expected(record: &[u8]) -> Option<(String, Option<u64>, Option<String>)> {
     let value: Value = serde_json::from_slice(record).ok()?;
