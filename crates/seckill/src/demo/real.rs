@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use servers::{Filebeat, Kafka, MariaDb, Redis};
 
 use crate::config::Config;
@@ -28,17 +28,11 @@ impl RealServers {
     /// Starts Kafka, Redis and MariaDB under `dir`; blocks until each answers.
     pub fn start(dir: &Path) -> anyhow::Result<Self> {
         ensure!(BUILT, "--real needs a program that was built with the features kafka, redis and mysql");
-        let place = |name: &str| -> anyhow::Result<_> {
-            let place = dir.join(name);
-            std::fs::create_dir_all(&place).with_context(|| format!("cannot create {}", place.display()))?;
-            Ok(place)
-        };
         // Kafka takes the longest, so it starts beside the others.
         let (kafka, redis, mariadb) = std::thread::scope(|scope| -> anyhow::Result<_> {
-            let kafka_place = place("kafka")?;
-            let kafka = scope.spawn(move || Kafka::start(&kafka_place));
-            let redis = Redis::start(&place("redis")?)?;
-            let mariadb = MariaDb::start(&place("mariadb")?)?;
+            let kafka = scope.spawn(|| Kafka::start(&dir.join("kafka")));
+            let redis = Redis::start(&dir.join("redis"))?;
+            let mariadb = MariaDb::start(&dir.join("mariadb"))?;
             let kafka = kafka.join().map_err(|_| anyhow::anyhow!("starting Kafka panicked"))??;
             Ok((kafka, redis, mariadb))
         })?;
@@ -64,12 +58,10 @@ impl RealServers {
 
     /// Starts Filebeat on `log`; the topic `access-log` must exist.
     pub fn ship(&mut self, log: &Path) -> anyhow::Result<()> {
-        let place = self.dir.join("filebeat");
-        std::fs::create_dir_all(&place)?;
         let config = FILEBEAT
             .replace("${ACCESS_LOG:/var/log/nginx/access.log}", &log.display().to_string())
             .replace("${KAFKA_BOOTSTRAP:127.0.0.1:9092}", &self.kafka.bootstrap());
-        self.filebeat = Some(Filebeat::start(&place, &config)?);
+        self.filebeat = Some(Filebeat::start(&self.dir.join("filebeat"), &config)?);
         Ok(())
     }
 

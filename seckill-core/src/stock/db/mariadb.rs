@@ -29,7 +29,7 @@ pub use self::options::MariaStoreOptions;
 use self::read::Readers;
 use self::work::Desk;
 use self::writer::Writer;
-use crate::stock::db::metrics::{VERDICTS, verdict_label};
+use crate::stock::db::metrics::count_verdicts;
 use crate::stock::store::{
     Attempt, BodyHash, Decision, MoveStep, Moved, OrderChange, OrderRow, Payment, PaymentEffect, ProductRow,
     SaleApplied, SaleState, StockStore, StoreError, Verdict,
@@ -65,12 +65,6 @@ macro_rules! answer {
             other => Err(StoreError::Corrupt(format!("the writer answered {other:?}"))),
         }
     };
-}
-
-fn count_verdicts(verdicts: &[Verdict]) {
-    for verdict in verdicts {
-        metrics::counter!(VERDICTS, "outcome" => verdict_label(verdict)).increment(1);
-    }
 }
 
 #[async_trait]

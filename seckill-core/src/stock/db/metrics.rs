@@ -1,7 +1,7 @@
 //! Names and help texts of the SQL stock store's metrics. Labels come from closed sets only: never a
 //! product, a buyer or an order.
 
-use metrics::{Unit, describe_counter, describe_histogram};
+use metrics::{Unit, counter, describe_counter, describe_histogram};
 
 use crate::stock::store::{Outcome, Resubmit, Verdict};
 
@@ -32,6 +32,13 @@ pub fn describe() {
     describe_counter!(STATEMENTS, Unit::Count, "Statements that the stock store sent to its database server");
     describe_counter!(RETRIES, Unit::Count, "Stock transactions that were run again, by why");
     describe_counter!(UNKNOWN_COMMITS, Unit::Count, "Commits whose answer was lost, by what they turned out to be");
+}
+
+/// Counts verdicts by what they say, after their commit.
+pub fn count_verdicts(verdicts: &[Verdict]) {
+    for verdict in verdicts {
+        counter!(VERDICTS, "outcome" => verdict_label(verdict)).increment(1);
+    }
 }
 
 /// The label of a verdict, from a closed set. A decision made earlier is `replayed`.

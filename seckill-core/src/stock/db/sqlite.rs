@@ -25,7 +25,7 @@ use types::{BuyerId, IdempotencyKey, Invalid, OrderEvent, OrderId, PaymentId, Sa
 
 use self::readers::Readers;
 use self::writer::Writer;
-use crate::stock::db::metrics::{VERDICTS, verdict_label};
+use crate::stock::db::metrics::count_verdicts;
 use crate::stock::store::{
     Attempt, BodyHash, Decision, MoveStep, Moved, OrderChange, OrderRow, Payment, PaymentEffect, ProductRow,
     SaleApplied, SaleState, StockStore, StoreError, Verdict,
@@ -111,12 +111,6 @@ impl SqliteStore {
     }
 }
 
-fn count_verdicts(verdicts: &Vec<Verdict>) {
-    for verdict in verdicts {
-        metrics::counter!(VERDICTS, "outcome" => verdict_label(verdict)).increment(1);
-    }
-}
-
 #[async_trait]
 impl StockStore for SqliteStore {
     async fn decide(
@@ -128,7 +122,8 @@ impl StockStore for SqliteStore {
         if attempts.is_empty() {
             return Ok(Vec::new());
         }
-        self.writer.run(attempts.len(), count_verdicts, move |tx| decide::decide(tx, &attempts, reserve_for, now)).await
+        let count = |verdicts: &Vec<Verdict>| count_verdicts(verdicts);
+        self.writer.run(attempts.len(), count, move |tx| decide::decide(tx, &attempts, reserve_for, now)).await
     }
 
     async fn conclude(
