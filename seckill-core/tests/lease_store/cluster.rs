@@ -109,4 +109,7 @@ async fn a_slot_that_moves_is_followed_and_its_lease_is_not_trusted() {
     assert_eq!(numbers, BTreeSet::from([0, 1, 2]));
     until_ready(&leases).await;
     assert_eq!(leases.left(&newer.product, newer.lease).await.unwrap(), Some(2));
+    assert!(leases.top_up(&newer.product, newer.lease, 7).await.unwrap());
+    assert_eq!(leases.left(&newer.product, newer.lease).await.unwrap(), Some(4));
+    assert!(!leases.top_up(&lease.product, lease.lease, 70).await.unwrap(), "the old one is nowhere");
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use seckill_core::stock::redis::{GrantReply, GrantRequest, LeaseLoad, LeaseStore};
+use seckill_core::stock::redis::{GrantReply, GrantRequest, LeaseLoad, LeaseLook, LeaseStore};
 use seckill_core::stock::store::BodyHash;
 use types::{BuyerId, Epoch, IdempotencyKey, LeaseId, Sku, Timestamp};
 
@@ -44,6 +44,8 @@ pub async fn contract(store: Arc<dyn LeaseStore>) {
     a_closed_lease_grants_nothing_more(&*store).await;
     an_older_or_equal_epoch_is_refused(&*store).await;
     limit_window_and_units_bind(&*store).await;
+    a_top_up_raises_by_max_and_only_its_own_lease(&*store).await;
+    a_crowd_gets_what_a_top_up_adds_and_no_more(store.clone()).await;
     a_crowd_gets_exactly_the_units(store.clone()).await;
     random_walks_agree_with_the_model(&*store).await;
 }
@@ -127,6 +129,58 @@ async fn limit_window_and_units_bind(store: &dyn LeaseStore) {
     assert!(matches!(store.grant(ask(&lease, "ben", "k", 1)).await.unwrap(), GrantReply::Granted { left: 1, .. }));
     assert_eq!(store.grant(ask(&lease, "cleo", "k", 2)).await.unwrap(), GrantReply::Short { left: 1 });
     assert_eq!(store.left(&lease.product, lease.lease).await.unwrap(), Some(1), "a refusal takes nothing");
+}
+
+async fn a_top_up_raises_by_max_and_only_its_own_lease(store: &dyn LeaseStore) {
+    let lease = load("raised", 3, 2, 9);
+    let raise = async |id: LeaseId, granted| store.top_up(&lease.product, id, granted).await.unwrap();
+    let look = async || store.look(&lease.product, lease.lease).await.unwrap();
+    assert!(!raise(lease.lease, 5).await, "there is nothing to raise");
+    assert_eq!(look().await, None, "and nothing was made");
+    assert!(store.load(lease.clone()).await.unwrap());
+    assert_eq!(look().await, Some(LeaseLook { granted: 2, left: 2 }));
+    store.grant(ask(&lease, "anna", "k", 2)).await.unwrap();
+    assert_eq!(store.grant(ask(&lease, "ben", "k", 1)).await.unwrap(), GrantReply::Short { left: 0 });
+    // Said twice, and an older word late: once.
+    for granted in [5, 5, 3, 0] {
+        assert!(raise(lease.lease, granted).await);
+        assert_eq!(look().await, Some(LeaseLook { granted: 5, left: 3 }), "to {granted}");
+    }
+    let more = store.grant(ask(&lease, "ben", "k", 1)).await.unwrap();
+    assert_eq!(more, GrantReply::Granted { seq: 1, quantity: 1, left: 2 }, "the numbers go on");
+    assert!(!raise(LeaseId::from_bits(99), 50).await, "another lease");
+    assert_eq!(look().await, Some(LeaseLook { granted: 5, left: 2 }));
+    assert!(store.close(&lease.product, lease.lease).await.unwrap());
+    assert!(!raise(lease.lease, 50).await, "it is closed");
+    assert_eq!(look().await, None);
+    assert_eq!(store.grant(ask(&lease, "cleo", "k", 1)).await.unwrap(), GrantReply::Closed);
+    let newer = load("raised", 4, 1, 9);
+    assert!(store.load(newer.clone()).await.unwrap());
+    assert!(!raise(lease.lease, 50).await, "it was replaced");
+    assert_eq!(store.left(&newer.product, newer.lease).await.unwrap(), Some(1));
+}
+
+async fn a_crowd_gets_what_a_top_up_adds_and_no_more(store: Arc<dyn LeaseStore>) {
+    let lease = load("refilled", 1, 10, 1);
+    assert!(store.load(lease.clone()).await.unwrap());
+    let mut calls = tokio::task::JoinSet::new();
+    for n in 0..300u32 {
+        let (store, request) = (store.clone(), ask(&lease, &format!("b{n}"), "k", 1));
+        calls.spawn(async move { matches!(store.grant(request).await.unwrap(), GrantReply::Granted { .. }) });
+    }
+    // Two cores at once, each with what it read.
+    for n in 0..90u64 {
+        let (store, lease) = (store.clone(), lease.clone());
+        let granted = 10 + n;
+        calls.spawn(async move { !store.top_up(&lease.product, lease.lease, granted).await.unwrap() });
+    }
+    let mut granted = 0;
+    while let Some(one) = calls.join_next().await {
+        granted += u64::from(one.unwrap());
+    }
+    let look = store.look(&lease.product, lease.lease).await.unwrap().unwrap();
+    assert_eq!(look.granted, 99);
+    assert_eq!(look.left + granted, 99, "{granted} were granted");
 }
 
 async fn a_crowd_gets_exactly_the_units(store: Arc<dyn LeaseStore>) {

@@ -40,6 +40,14 @@ impl Walk {
         let limit = *[0, 1, 3, 10, 4_000_000].choose(&mut self.rng).unwrap();
         (n, LeaseLoad { product: Self::product(n), lease, epoch, granted, limit, opens: OPENS, closes: CLOSES })
     }
+    fn top_up(&mut self) -> (Sku, LeaseId, u64) {
+        let n = self.rng.random_range(0..self.leases.len());
+        let mut lease = self.leases[n].0;
+        if self.rng.random_bool(0.1) {
+            lease = LeaseId::from_bits(lease.bits() ^ 1);
+        }
+        (Self::product(n), lease, *GRANTED.choose(&mut self.rng).unwrap() / self.rng.random_range(1..=3))
+    }
     fn grant(&mut self) -> GrantRequest {
         let n = self.rng.random_range(0..self.leases.len());
         let (mut lease, mut epoch) = self.leases[n];
@@ -94,8 +102,13 @@ async fn walk_along(redis: &dyn LeaseStore, seed: u64, walk: u32) {
         } else if case < 13 {
             let n = walk.rng.random_range(0..walk.leases.len());
             let (product, lease) = (Walk::product(n), walk.leases[n].0);
-            let expected = model.left(&product, lease).await.unwrap();
-            assert_eq!(redis.left(&product, lease).await.unwrap(), expected, "call {call}: left {product}");
+            let expected = model.look(&product, lease).await.unwrap();
+            assert_eq!(redis.look(&product, lease).await.unwrap(), expected, "call {call}: look {product}");
+        } else if case < 18 {
+            let (product, lease, granted) = walk.top_up();
+            let expected = model.top_up(&product, lease, granted).await.unwrap();
+            let said = redis.top_up(&product, lease, granted).await.unwrap();
+            assert_eq!(said, expected, "call {call}: top-up {product} {granted}");
         } else {
             let request = walk.grant();
             let expected = model.grant(request.clone()).await.unwrap();

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use seckill_core::stock::redis::server::{RedisLeases, RedisLeasesOptions};
-use seckill_core::stock::redis::{GrantReply, LeaseLoad, LeaseStore, LeaseStoreError};
+use seckill_core::stock::redis::{GrantReply, LeaseLoad, LeaseLook, LeaseStore, LeaseStoreError};
 use tokio::task::JoinSet;
 
 use crate::contract::{ask, load};
@@ -110,6 +110,9 @@ async fn a_redis_that_was_killed_and_came_back_is_not_the_owner() {
         assert_eq!(leases.close(&lease.product, lease.lease).await.unwrap(), with_data);
         assert!(crowd.end(&lease).await > 0);
 
+        assert!(!leases.top_up(&lease.product, lease.lease, u64::from(u32::MAX)).await.unwrap());
+        assert_eq!(leases.look(&lease.product, lease.lease).await.unwrap(), None, "a top-up brings nothing back");
+
         // What the mover does: a new lease, at a newer epoch.
         assert_eq!(leases.load(load("killed", 6, 5, 1)).await.unwrap(), !with_data, "an older epoch");
         let newer = load("killed", 8, 5, 1);
@@ -128,6 +131,10 @@ async fn a_silent_redis_costs_its_limit_once_and_repeats_get_the_same_grant() {
     assert!(leases.load(lease.clone()).await.unwrap());
     place.redis.pause();
     let mut calls = JoinSet::new();
+    let top_up = {
+        let (leases, lease) = (leases.clone(), lease.clone());
+        tokio::spawn(async move { leases.top_up(&lease.product, lease.lease, 51).await })
+    };
     for n in 0..50 {
         let (leases, request) = (leases.clone(), ask(&lease, &format!("b{n}"), "k", 1));
         calls.spawn(async move { leases.grant(request).await });
@@ -136,6 +143,7 @@ async fn a_silent_redis_costs_its_limit_once_and_repeats_get_the_same_grant() {
         let error = reply.unwrap().unwrap_err();
         assert!(matches!(error, LeaseStoreError::Late(_)), "{error}");
     }
+    assert!(top_up.await.unwrap().is_err(), "nobody answered");
     until("it is known to be away", || leases.ready().is_err()).await;
     // A connection that has been away for longer than the limit is answered for without waiting.
     let mut waited = false;
@@ -155,7 +163,9 @@ async fn a_silent_redis_costs_its_limit_once_and_repeats_get_the_same_grant() {
         };
     }
     assert_eq!(numbers.len(), 50);
-    assert_eq!(leases.left(&lease.product, lease.lease).await.unwrap(), Some(0));
+    // The top-up too has been done by now, or is done by the repeat: once.
+    assert!(leases.top_up(&lease.product, lease.lease, 51).await.unwrap());
+    assert_eq!(leases.look(&lease.product, lease.lease).await.unwrap().map(|look| look.granted), Some(51));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -174,7 +184,9 @@ async fn scripts_that_are_forgotten_are_taught_again() {
     let granted = crowd.end(&lease).await;
     assert!(errors.is_empty(), "{errors:?}");
     assert!(granted >= asked, "{granted} of {asked}");
-    // Nobody asks for these two before: they are unknown, too.
+    // Nobody asks for these before: they are unknown, too.
+    place.redis.ask("SCRIPT FLUSH").unwrap();
+    assert!(leases.top_up(&lease.product, lease.lease, 1_000_001).await.unwrap());
     place.redis.ask("SCRIPT FLUSH").unwrap();
     assert!(leases.close(&lease.product, lease.lease).await.unwrap());
     place.redis.ask("SCRIPT FLUSH").unwrap();
@@ -197,6 +209,9 @@ async fn a_full_redis_grants_nothing_half() {
     assert_eq!(repeat, GrantReply::Granted { seq: 0, quantity: 1, left: 4 });
     assert_eq!(leases.left(&lease.product, lease.lease).await.unwrap(), Some(4));
     assert!(leases.load(load("another", 1, 5, 1)).await.is_err());
+    assert!(leases.top_up(&lease.product, lease.lease, 9).await.is_err());
+    let look = leases.look(&lease.product, lease.lease).await.unwrap();
+    assert_eq!(look, Some(LeaseLook { granted: 5, left: 4 }), "not raised by half");
 
     place.redis.ask("CONFIG SET maxmemory 0").unwrap();
     let reply = leases.grant(ask(&lease, "ben", "k", 1)).await.unwrap();
@@ -226,6 +241,7 @@ async fn a_replica_is_not_the_owner_promoted_or_not() {
             assert_eq!(reply, GrantReply::NotOwner, "promoted: {promoted}");
         }
         assert_eq!(of_replica.left(&lease.product, lease.lease).await.unwrap(), None);
+        assert!(!of_replica.top_up(&lease.product, lease.lease, 9).await.unwrap(), "promoted: {promoted}");
         assert_eq!(of_replica.load(load("copied", 2, 3, 1)).await.is_ok(), promoted);
     }
     let newer = load("copied", 2, 3, 1);

@@ -17,7 +17,9 @@ use types::{
 use super::fate::{Fate, Life, Line, Weather};
 use super::mutant::Mutant;
 use crate::stock::db::sqlite::inline::InlineStore;
-use crate::stock::redis::{GrantReply, GrantRequest, InProcessLeases, LeaseLoad, LeaseStore, LeaseStoreError};
+use crate::stock::redis::{
+    GrantReply, GrantRequest, InProcessLeases, LeaseLoad, LeaseLook, LeaseStore, LeaseStoreError,
+};
 use crate::stock::store::{
     Attempt, BodyHash, Decision, MoveStep, Moved, OrderChange, OrderRow, Outcome, Payment, PaymentEffect, ProductRow,
     SaleApplied, SaleState, StockStore, StoreError, Verdict,
@@ -190,8 +192,11 @@ impl LeaseStore for FarLeases {
     async fn close(&self, product: &Sku, lease: LeaseId) -> Result<bool, LeaseStoreError> {
         self.line.call(away, async { self.redis.get().close(product, lease).await }).await
     }
-    async fn left(&self, product: &Sku, lease: LeaseId) -> Result<Option<u64>, LeaseStoreError> {
-        self.line.read(away, async { self.redis.get().left(product, lease).await }).await
+    async fn top_up(&self, product: &Sku, lease: LeaseId, granted: u64) -> Result<bool, LeaseStoreError> {
+        self.line.call(away, async { self.redis.get().top_up(product, lease, granted).await }).await
+    }
+    async fn look(&self, product: &Sku, lease: LeaseId) -> Result<Option<LeaseLook>, LeaseStoreError> {
+        self.line.read(away, async { self.redis.get().look(product, lease).await }).await
     }
 }
 

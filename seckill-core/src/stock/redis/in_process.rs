@@ -9,8 +9,8 @@ use parking_lot::{Mutex, MutexGuard};
 use rustc_hash::FxBuildHasher;
 use types::{BuyerId, IdempotencyKey, LeaseId, Sku};
 
-use super::rules::{self, Grant, GrantRuling, LeaseView};
-use super::{GrantReply, GrantRequest, LeaseLoad, LeaseStore, LeaseStoreError};
+use super::rules::{self, Grant, GrantRuling, LeaseView, Lent};
+use super::{GrantReply, GrantRequest, LeaseLoad, LeaseLook, LeaseStore, LeaseStoreError};
 
 /// Locks: many more than cores, so that two hot products rarely share one.
 const SHARDS: usize = 64;
@@ -36,6 +36,11 @@ impl Lease {
             grants: HashMap::default(),
             held: HashMap::default(),
         }
+    }
+
+    fn lent(&self) -> Lent {
+        let units = LeaseLook { granted: self.load.granted, left: self.left };
+        Lent { lease: self.load.lease, closed: self.closed, units }
     }
 
     fn grant(&mut self, request: &GrantRequest) -> GrantReply {
@@ -125,8 +130,21 @@ impl LeaseStore for InProcessLeases {
         })
     }
 
-    async fn left(&self, product: &Sku, lease: LeaseId) -> Result<Option<u64>, LeaseStoreError> {
+    async fn top_up(&self, product: &Sku, lease: LeaseId, granted: u64) -> Result<bool, LeaseStoreError> {
+        let mut shard = self.shard(product);
+        let here = shard.get_mut(product);
+        let Some(units) = rules::top_up(here.as_deref().map(Lease::lent).as_ref(), lease, granted) else {
+            return Ok(false);
+        };
+        if let Some(here) = here {
+            (here.load.granted, here.left) = (units.granted, units.left);
+        }
+        Ok(true)
+    }
+
+    async fn look(&self, product: &Sku, lease: LeaseId) -> Result<Option<LeaseLook>, LeaseStoreError> {
         let shard = self.shard(product);
-        Ok(shard.get(product).filter(|here| here.load.lease == lease && !here.closed).map(|here| here.left))
+        let here = shard.get(product).map(Lease::lent);
+        Ok(here.filter(|here| here.lease == lease && !here.closed).map(|here| here.units))
     }
 }

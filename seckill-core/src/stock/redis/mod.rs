@@ -87,6 +87,15 @@ pub enum GrantReply {
     OutsideWindow,
 }
 
+/// What a lease store has of an open lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeaseLook {
+    /// Units that it was ever lent here: as it was loaded, or raised since.
+    pub granted: u64,
+    /// Units that it can still grant.
+    pub left: u64,
+}
+
 /// What the lease store could not do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LeaseStoreError {
@@ -129,6 +138,14 @@ pub trait LeaseStore: Send + Sync + 'static {
     async fn grant(&self, request: GrantRequest) -> Result<GrantReply, LeaseStoreError>;
     /// H2: marks the lease closed; `false` if it is not here.
     async fn close(&self, product: &Sku, lease: LeaseId) -> Result<bool, LeaseStoreError>;
+    /// The Redis half of a top-up: raises the units lent to `granted`, as SQL says, if that is more than they are here.
+    /// A repeat changes nothing. `false`, and nothing is done, if the lease is absent, closed or another one: a top-up
+    /// never brings a lease to where it is not.
+    async fn top_up(&self, product: &Sku, lease: LeaseId, granted: u64) -> Result<bool, LeaseStoreError>;
+    /// What is here of the lease; `None` if it is not here or closed.
+    async fn look(&self, product: &Sku, lease: LeaseId) -> Result<Option<LeaseLook>, LeaseStoreError>;
     /// Units left in the lease; `None` if it is not here or closed.
-    async fn left(&self, product: &Sku, lease: LeaseId) -> Result<Option<u64>, LeaseStoreError>;
+    async fn left(&self, product: &Sku, lease: LeaseId) -> Result<Option<u64>, LeaseStoreError> {
+        Ok(self.look(product, lease).await?.map(|look| look.left))
+    }
 }

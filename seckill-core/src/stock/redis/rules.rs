@@ -3,7 +3,7 @@
 
 use types::{Epoch, LeaseId, Timestamp};
 
-use super::{GrantReply, GrantRequest};
+use super::{GrantReply, GrantRequest, LeaseLook};
 use crate::stock::store::BodyHash;
 
 /// A grant that was made under the request's key.
@@ -84,4 +84,25 @@ pub fn rule(request: &GrantRequest, view: Option<&LeaseView>) -> GrantRuling {
 /// Whether a lease of epoch `new` may be loaded where one of epoch `here` lies: never an older or equal one.
 pub fn may_load(here: Option<Epoch>, new: Epoch) -> bool {
     here.is_none_or(|here| new > here)
+}
+
+/// What a top-up finds of its product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lent {
+    /// The lease that is loaded.
+    pub lease: LeaseId,
+    /// Whether it was closed here.
+    pub closed: bool,
+    /// Its units.
+    pub units: LeaseLook,
+}
+
+/// Rules on a top-up of `lease` to `granted` units in all: its units afterwards, or `None` where it must do nothing.
+///
+/// - By max, never by adding: SQL's word may be repeated, and may come after a later one.
+/// - It names its lease: in the place of a lease that is closed, lost or replaced there is nothing to raise.
+pub fn top_up(here: Option<&Lent>, lease: LeaseId, granted: u64) -> Option<LeaseLook> {
+    let Lent { units, .. } = here.filter(|here| here.lease == lease && !here.closed)?;
+    let more = granted.saturating_sub(units.granted);
+    Some(LeaseLook { granted: units.granted + more, left: units.left + more })
 }

@@ -37,7 +37,7 @@ use self::fault::Fault;
 use self::fleet::{Fleet, Node};
 pub use self::options::{NodeAddress, RedisLeasesOptions};
 use self::script::Ask;
-use super::{GrantReply, GrantRequest, LeaseLoad, LeaseStore, LeaseStoreError};
+use super::{GrantReply, GrantRequest, LeaseLoad, LeaseLook, LeaseStore, LeaseStoreError};
 
 /// Pause before a call that found nobody ready is tried again: some twenty tries within the usual limit.
 const TRY_AGAIN: Duration = Duration::from_millis(10);
@@ -252,6 +252,13 @@ fn away(node: &Node, fault: &Fault) -> LeaseStoreError {
     LeaseStoreError::Away(format!("{}: {why}", node.address))
 }
 
+fn countable(units: u64) -> Result<(), LeaseStoreError> {
+    if units > script::MAX_UNITS {
+        return Err(LeaseStoreError::Refused(format!("{units} units are more than Redis counts")));
+    }
+    Ok(())
+}
+
 fn millis(d: Duration) -> u64 {
     // Redis counts in signed 64 bits and adds its own clock.
     u64::try_from(d.as_millis()).unwrap_or(u64::MAX).clamp(1, 1 << 52)
@@ -260,9 +267,7 @@ fn millis(d: Duration) -> u64 {
 #[async_trait]
 impl LeaseStore for RedisLeases {
     async fn load(&self, lease: LeaseLoad) -> Result<bool, LeaseStoreError> {
-        if lease.granted > script::MAX_UNITS {
-            return Err(LeaseStoreError::Refused(format!("{} units are more than Redis counts", lease.granted)));
-        }
+        countable(lease.granted)?;
         let (product, expires) = (lease.product.clone(), self.expires(&lease));
         match self.ask(&product, Ask::Load(lease, expires)).await? {
             End::Answer(value, _) => script::done_reply(&value),
@@ -285,9 +290,17 @@ impl LeaseStore for RedisLeases {
         }
     }
 
-    async fn left(&self, product: &Sku, lease: LeaseId) -> Result<Option<u64>, LeaseStoreError> {
-        match self.ask(product, Ask::Left).await? {
-            End::Answer(value, run) => script::left_reply(&value, lease, &run),
+    async fn top_up(&self, product: &Sku, lease: LeaseId, granted: u64) -> Result<bool, LeaseStoreError> {
+        countable(granted)?;
+        match self.ask(product, Ask::TopUp(lease, granted)).await? {
+            End::Answer(value, _) => script::done_reply(&value),
+            End::Replica => Ok(false),
+        }
+    }
+
+    async fn look(&self, product: &Sku, lease: LeaseId) -> Result<Option<LeaseLook>, LeaseStoreError> {
+        match self.ask(product, Ask::Look).await? {
+            End::Answer(value, run) => script::look_reply(&value, lease, &run),
             End::Replica => Ok(None),
         }
     }

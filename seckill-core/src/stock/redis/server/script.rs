@@ -6,7 +6,7 @@ use redis::{Cmd, Script, Value};
 use sha2::{Digest, Sha256};
 use types::{LeaseId, Sku};
 
-use crate::stock::redis::{GrantReply, GrantRequest, LeaseLoad, LeaseStoreError};
+use crate::stock::redis::{GrantReply, GrantRequest, LeaseLoad, LeaseLook, LeaseStoreError};
 
 /// The largest whole number up to which Lua counts exactly.
 pub(super) const MAX_UNITS: u64 = 1 << 53;
@@ -19,12 +19,15 @@ pub(super) static GRANT: LazyLock<Script> = LazyLock::new(|| Script::new(include
 pub(super) static LOAD: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("load.lua")));
 /// Closes a lease.
 pub(super) static CLOSE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("close.lua")));
+/// Raises a lease's units.
+pub(super) static TOP_UP: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("top_up.lua")));
 const GRANT_TEXT: &str = include_str!("grant.lua");
 const LOAD_TEXT: &str = include_str!("load.lua");
 const CLOSE_TEXT: &str = include_str!("close.lua");
+const TOP_UP_TEXT: &str = include_str!("top_up.lua");
 
 /// The scripts' texts, as a greeted server is given them.
-pub(super) const TEXTS: [&str; 3] = [GRANT_TEXT, LOAD_TEXT, CLOSE_TEXT];
+pub(super) const TEXTS: [&str; 4] = [GRANT_TEXT, LOAD_TEXT, CLOSE_TEXT, TOP_UP_TEXT];
 
 /// What is asked of Redis.
 #[derive(Debug, Clone)]
@@ -34,7 +37,9 @@ pub(super) enum Ask {
     Load(LeaseLoad, u64),
     /// With the milliseconds until the shell expires.
     Close(LeaseId, u64),
-    Left,
+    /// With the units lent in all.
+    TopUp(LeaseId, u64),
+    Look,
 }
 
 impl Ask {
@@ -48,7 +53,8 @@ impl Ask {
             Self::Grant(_) => "grant",
             Self::Load(..) => "load",
             Self::Close(..) => "close",
-            Self::Left => "left",
+            Self::TopUp(..) => "top_up",
+            Self::Look => "look",
         }
     }
     /// The text of its script.
@@ -57,7 +63,8 @@ impl Ask {
             Self::Grant(_) => Some(GRANT_TEXT),
             Self::Load(..) => Some(LOAD_TEXT),
             Self::Close(..) => Some(CLOSE_TEXT),
-            Self::Left => None,
+            Self::TopUp(..) => Some(TOP_UP_TEXT),
+            Self::Look => None,
         }
     }
 
@@ -95,9 +102,14 @@ impl Ask {
                 command.arg(lease.to_string()).arg(*expires);
                 command
             }
-            Self::Left => {
+            Self::TopUp(lease, granted) => {
+                let mut command = evalsha(&TOP_UP, key);
+                command.arg(run).arg(lease.to_string()).arg(*granted);
+                command
+            }
+            Self::Look => {
                 let mut command = redis::cmd("HMGET");
-                command.arg(key).arg(&["run", "lease", "closed", "left"]);
+                command.arg(key).arg(&["run", "lease", "closed", "granted", "left"]);
                 command
             }
         }
@@ -159,27 +171,33 @@ pub(super) fn grant_reply(value: &Value) -> Result<GrantReply, LeaseStoreError> 
     parse().ok_or_else(|| strange("a grant", value))
 }
 
-/// Whether a load or close was done.
+/// Whether a load, close or top-up was done.
 pub(super) fn done_reply(value: &Value) -> Result<bool, LeaseStoreError> {
     match value {
         Value::Int(0) => Ok(false),
         Value::Int(1) => Ok(true),
-        _ => Err(strange("a load or close", value)),
+        _ => Err(strange("a load, close or top-up", value)),
     }
 }
 
-/// Units left of `lease` in the server process `run`.
-pub(super) fn left_reply(value: &Value, lease: LeaseId, run: &str) -> Result<Option<u64>, LeaseStoreError> {
-    let Value::Array(parts) = value else { return Err(strange("the count", value)) };
+/// What the server process `run` has of `lease`.
+pub(super) fn look_reply(value: &Value, lease: LeaseId, run: &str) -> Result<Option<LeaseLook>, LeaseStoreError> {
+    let number = |value: &Value| match value {
+        Value::BulkString(text) => std::str::from_utf8(text).ok()?.parse().ok(),
+        _ => None,
+    };
+    let Value::Array(parts) = value else { return Err(strange("a look", value)) };
     match &parts[..] {
-        [Value::BulkString(here), Value::BulkString(of), Value::Nil, Value::BulkString(left)]
+        [Value::BulkString(here), Value::BulkString(of), Value::Nil, granted @ Value::BulkString(_), left]
             if here == run.as_bytes() && *of == lease.to_string().as_bytes() =>
         {
-            let left = std::str::from_utf8(left).ok().and_then(|text| text.parse().ok());
-            left.map(Some).ok_or_else(|| strange("the count", value))
+            match (number(granted), number(left)) {
+                (Some(granted), Some(left)) => Ok(Some(LeaseLook { granted, left })),
+                _ => Err(strange("a look", value)),
+            }
         }
-        [_, _, _, _] => Ok(None),
-        _ => Err(strange("the count", value)),
+        [_, _, _, _, _] => Ok(None),
+        _ => Err(strange("a look", value)),
     }
 }
 
@@ -249,7 +267,7 @@ mod tests {
             Value::Array(vec![int(9)]),
         ] {
             assert!(grant_reply(&bad).is_err(), "{bad:?}");
-            assert!(!matches!(left_reply(&bad, LeaseId::from_bits(1), "r"), Ok(Some(_))), "{bad:?}");
+            assert!(!matches!(look_reply(&bad, LeaseId::from_bits(1), "r"), Ok(Some(_))), "{bad:?}");
         }
     }
 }
