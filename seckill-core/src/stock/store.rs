@@ -12,6 +12,8 @@ use types::{
     Tier, Timestamp,
 };
 
+use crate::stock::adjustment::{Adjusted, Adjustment};
+
 /// SHA-256 over what the buyer asked for, in hexadecimal: the same key with another body is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BodyHash(pub [u8; 32]);
@@ -117,7 +119,7 @@ pub enum Verdict {
 pub enum Resubmit {
     /// `free` is short, but leased units make the product sellable.
     UnitsLeased,
-    /// The grant's lease is CLOSED.
+    /// The grant's lease is CLOSED, or FENCED and has lost the units to an adjustment.
     LeaseClosed,
     /// The grant's `(lease, seq)` was used by another key: alarm, fence the lease.
     SequenceUsed,
@@ -174,6 +176,16 @@ pub enum MoveStep {
         product: Sku,
         /// The epoch of the fence.
         epoch: Epoch,
+    },
+    /// `free` less `keep` goes into this lease too: `granted` rises by as much. Only while the product is active on
+    /// redis, the lease OPEN and loaded, and something is there to lend; else `Stale`. In the answer
+    /// `row.lease.granted` is the new grand total, to which the lease store is then raised (by max, so that doing
+    /// it again, late or in another order is harmless). The epoch stays.
+    TopUp {
+        /// The lease.
+        lease: LeaseId,
+        /// Units to leave in `free`.
+        keep: u64,
     },
 }
 
@@ -366,6 +378,15 @@ pub trait StockStore: Send + Sync + 'static {
     ) -> Result<Decision, StoreError>;
     /// One step of a move.
     async fn step(&self, step: MoveStep, now: Timestamp) -> Result<Moved, StoreError>;
+    /// Adds units to a product's total, or removes them: wholly or not at all, in one transaction, in any tier and
+    /// phase, also of a closed sale. Never below what is sold and reserved. The same id with the same product,
+    /// number and reason is answered by what stands in the books; a refusal binds nothing.
+    ///
+    /// Added units are in `free`. Removed ones leave `free` first, then the unconsumed rest of the living lease:
+    /// `granted` falls, and if the lease was OPEN it is FENCED in the same transaction, the product draining
+    /// towards redis (a new lease) at its next epoch, to be brought on like any half-done move. Grants of a fenced
+    /// lease that have lost their units are [`Resubmit::LeaseClosed`].
+    async fn adjust(&self, adjustment: Adjustment, now: Timestamp) -> Result<Adjusted, StoreError>;
 
     /// Applies a payment, once. A repeat is answered by its own row: `Paid` while the money stands, `RefundDue` once
     /// it is owed or returned. An id that was used for another order is `UnknownOrder`: an id names one payment.

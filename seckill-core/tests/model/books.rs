@@ -309,6 +309,7 @@ impl Books {
         LeaseView::Alive {
             granted: if unguarded { 255 } else { u64::from(lease.granted) },
             consumed: u64::from(lease.consumed),
+            fenced: lease.state == LeaseState::Fenced,
             sequence_used: lease.used & (1 << seq) != 0
                 && !matches!(m, Mutant::SequenceNotUnique | Mutant::NoGuardAndNoUnique),
         }
@@ -403,7 +404,7 @@ impl Books {
     /// One step of a move. Whether it took effect. `in_redis`: what the lease store counts, for a mutant.
     pub fn step(&mut self, step: &MoveStep, in_redis: Option<u8>, m: Mutant) -> bool {
         let row = match step {
-            MoveStep::MarkLoaded { lease } | MoveStep::Settle { lease } => {
+            MoveStep::MarkLoaded { lease } | MoveStep::Settle { lease } | MoveStep::TopUp { lease, .. } => {
                 let l = lease_index(*lease);
                 // `product()` shows the living lease; a step that names another one finds nothing.
                 let named = self.leases[l].alive().then(|| self.lease_row(l));
@@ -457,6 +458,12 @@ impl Books {
                 self.leases[lease_index(*lease)].state = LeaseState::Closed;
                 self.free += back;
                 self.leased = self.leased.saturating_sub(back);
+            }
+            StepRuling::TopUp { units } => {
+                let MoveStep::TopUp { lease, .. } = step else { unreachable!("only this step tops up") };
+                self.leases[lease_index(*lease)].granted += units as u8;
+                self.free -= units as u8;
+                self.leased += units as u8;
             }
             StepRuling::Open { tier } => {
                 (self.tier, self.draining, self.target) = (tier, false, None);

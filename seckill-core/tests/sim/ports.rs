@@ -16,6 +16,7 @@ use types::{
 
 use super::fate::{Fate, Life, Line, Weather};
 use super::mutant::Mutant;
+use crate::stock::adjustment::{Adjusted, Adjustment};
 use crate::stock::db::sqlite::inline::InlineStore;
 use crate::stock::redis::{
     GrantReply, GrantRequest, InProcessLeases, LeaseLoad, LeaseLook, LeaseStore, LeaseStoreError,
@@ -79,6 +80,9 @@ impl StockStore for FarStore {
             self.store.close_unsettled(lease);
         }
         self.line.call(lost, self.store.step(step, now)).await
+    }
+    async fn adjust(&self, adjustment: Adjustment, now: Timestamp) -> Result<Adjusted, StoreError> {
+        self.line.call(lost, self.store.adjust(adjustment, now)).await
     }
     async fn pay(&self, payment: Payment, now: Timestamp) -> Result<PaymentEffect, StoreError> {
         self.line.call(lost, self.store.pay(payment, now)).await

@@ -3,8 +3,18 @@
 use super::Place;
 
 /// Name and a query for the rows that break it.
-const RULES: [(&str, &str); 17] = [
+const RULES: [(&str, &str); 19] = [
     ("1 units are conserved", "SELECT product_id FROM stock WHERE free + leased + reserved + sold <> total"),
+    (
+        "2 every total is the one before it and its change",
+        "SELECT product_id, seq FROM (SELECT product_id, seq, delta, total, COALESCE(LAG(total) OVER \
+         (PARTITION BY product_id ORDER BY seq), 0) AS prev FROM stock_change) c WHERE prev + delta <> total",
+    ),
+    (
+        "2 the last total is the product's",
+        "SELECT k.product_id FROM stock k WHERE total <> COALESCE((SELECT c.total FROM stock_change c \
+         WHERE c.product_id = k.product_id ORDER BY c.seq DESC LIMIT 1), -1)",
+    ),
     (
         "1 leased is what the living leases have left",
         "SELECT product_id FROM stock k WHERE leased <> (SELECT COALESCE(SUM(granted - consumed), 0) FROM lease l \

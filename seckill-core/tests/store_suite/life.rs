@@ -2,10 +2,12 @@
 //! each step compared with a small model written from the document, and every invariant asked after it.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroI64;
 use std::sync::Arc;
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use seckill_core::stock::adjustment::Adjusted;
 use seckill_core::stock::store::{
     Attempt, MoveStep, Moved, OrderChange, OrderState, Outcome, PaymentEffect, Resubmit, Verdict,
 };
@@ -24,6 +26,7 @@ struct Lease {
     granted: u64,
     consumed: u64,
     fenced: bool,
+    loaded: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +50,7 @@ struct Model {
     decided: BTreeMap<usize, Outcome>,
     orders: BTreeMap<usize, Order>,
     payments: BTreeMap<usize, (usize, bool, bool, bool)>,
+    adjustments: BTreeMap<usize, (i64, u64)>,
 }
 
 impl Model {
@@ -95,7 +99,8 @@ impl Model {
                 return Verdict2::Again(Resubmit::SequenceUsed);
             }
             if living.consumed + n > living.granted {
-                return Verdict2::Again(Resubmit::OverGranted);
+                let why = if living.fenced { Resubmit::LeaseClosed } else { Resubmit::OverGranted };
+                return Verdict2::Again(why);
             }
             living.consumed += n;
             self.used.push((lease, seq));
@@ -203,7 +208,7 @@ impl Model {
                 if does {
                     let granted = self.free.saturating_sub(*keep);
                     self.free -= granted;
-                    self.lease = Some(Lease { id: *lease, granted, consumed: 0, fenced: false });
+                    self.lease = Some(Lease { id: *lease, granted, consumed: 0, fenced: false, loaded: false });
                     self.epoch += u64::from(!here);
                     (self.tier, self.target) = (Some(Tier::Redis), None);
                 }
@@ -234,7 +239,70 @@ impl Model {
                 }
                 does
             }
-            MoveStep::MarkLoaded { .. } => unreachable!("not walked"),
+            MoveStep::MarkLoaded { lease } => {
+                let open = self.lease.as_mut().filter(|l| l.id == *lease && !l.fenced && !l.loaded);
+                open.map(|l| l.loaded = true).is_some()
+            }
+            MoveStep::TopUp { lease, keep } => {
+                let units = self.free.saturating_sub(*keep);
+                let open = self.lease.as_mut().filter(|l| l.id == *lease && !l.fenced && l.loaded && units > 0);
+                let does = open.map(|l| l.granted += units).is_some();
+                self.free -= if does { units } else { 0 };
+                does
+            }
+        }
+    }
+}
+
+/// How an adjustment ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Adjusts {
+    Done { total: u64, fresh: bool },
+    OtherBody,
+    TooFew { removable: u64 },
+}
+
+impl Model {
+    /// Asked by id, so that a walk repeats some, with another number now and then.
+    fn adjust(&mut self, id: usize, delta: i64) -> Adjusts {
+        if let Some((there, total)) = self.adjustments.get(&id).copied() {
+            return if there == delta { Adjusts::Done { total, fresh: false } } else { Adjusts::OtherBody };
+        }
+        let removable = self.free + self.leased();
+        let units = delta.unsigned_abs();
+        if delta > 0 {
+            self.free += units;
+        } else if units > removable {
+            return Adjusts::TooFew { removable };
+        } else {
+            let free = units.min(self.free);
+            self.free -= free;
+            if let (lent @ 1.., Some(lease)) = (units - free, self.lease.as_mut()) {
+                lease.granted -= lent;
+                if !lease.fenced {
+                    lease.fenced = true;
+                    (self.target, self.epoch) = (Some(Tier::Redis), self.epoch + 1);
+                }
+            }
+        }
+        let total = self.free + self.leased() + self.reserved() + self.sum(|o| o.state == OrderState::Paid);
+        self.adjustments.insert(id, (delta, total));
+        Adjusts::Done { total, fresh: true }
+    }
+}
+
+impl From<Adjusted> for Adjusts {
+    fn from(adjusted: Adjusted) -> Self {
+        match adjusted {
+            Adjusted::Done { row, product } => {
+                if let Some(product) = &product {
+                    assert_eq!(product.state.total, row.total);
+                }
+                Self::Done { total: row.total, fresh: product.is_some() }
+            }
+            Adjusted::OtherBody => Self::OtherBody,
+            Adjusted::TooFew { removable } => Self::TooFew { removable },
+            other => panic!("{other:?}"),
         }
     }
 }
@@ -308,11 +376,18 @@ pub async fn walk(place: Arc<dyn Place>, seed: u64, steps: usize) {
                 now = now.plus(Duration::from_secs(random.random_range(1..90)));
                 assert_eq!(shop.store.expire_due(now, 100).await.unwrap(), model.expire(now), "{context}: expire");
             }
-            76..98 => {
+            76..83 => {
+                let (id, delta) = (random.random_range(0..i / 2 + 1), random.random_range(-4..=2i64));
+                let Some(delta) = NonZeroI64::new(delta) else { continue };
+                let adjusted = shop.store.adjust(adjustment(id, delta.get()), now).await.unwrap();
+                assert_eq!(Adjusts::from(adjusted), model.adjust(id, delta.get()), "{context}: {id} {delta} {model:?}");
+            }
+            83..98 => {
                 let epoch = Epoch::new(model.epoch - u64::from(model.epoch > 0 && random.random_bool(0.1)));
                 let target = Tier::ALL[random.random_range(0..3)];
                 let product = sku("a");
-                let step = match random.random_range(0..6) {
+                let here = model.lease.map_or(lease_id(model.leases), |l| l.id);
+                let step = match random.random_range(0..8) {
                     0 => MoveStep::Switch { product, epoch, target },
                     1 => {
                         model.leases += 1;
@@ -320,7 +395,9 @@ pub async fn walk(place: Arc<dyn Place>, seed: u64, steps: usize) {
                         MoveStep::OpenLease { product, epoch, lease: lease_id(model.leases), keep }
                     }
                     2 => MoveStep::Fence { product, epoch, target },
-                    3 | 4 => MoveStep::Settle { lease: model.lease.map_or(lease_id(model.leases), |l| l.id) },
+                    3 | 4 => MoveStep::Settle { lease: here },
+                    5 => MoveStep::MarkLoaded { lease: here },
+                    6 => MoveStep::TopUp { lease: here, keep: random.random_range(0..2) },
                     _ => MoveStep::Open { product, epoch },
                 };
                 let moved = shop.store.step(step.clone(), now).await.unwrap();
@@ -329,6 +406,8 @@ pub async fn walk(place: Arc<dyn Place>, seed: u64, steps: usize) {
             _ => shop = shop.restart(),
         }
         let row = shop.product().await;
+        let lent = row.lease.map(|l| (l.granted, l.consumed, l.fenced, l.loaded));
+        assert_eq!(lent, model.lease.map(|l| (l.granted, l.consumed, l.fenced, l.loaded)), "{context}");
         assert_eq!(
             (row.free, row.state.sellable, row.state.reserved, row.sold, row.state.epoch.get()),
             (

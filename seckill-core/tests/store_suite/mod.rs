@@ -2,6 +2,7 @@
 //! test gives a [`Place`] and takes them all (`every_story_on!`); nothing here knows which database it is.
 #![allow(clippy::unwrap_used, clippy::print_stdout, dead_code, unused_macros, unused_imports)]
 
+pub mod adjust;
 pub mod attempts;
 pub mod invariants;
 pub mod life;
@@ -10,9 +11,11 @@ pub mod orders;
 pub mod races;
 pub mod sales;
 
+use std::num::NonZeroI64;
 use std::sync::Arc;
 use std::time::Duration;
 
+use seckill_core::stock::adjustment::{Adjusted, Adjustment, Reason};
 use seckill_core::stock::store::{
     Attempt, BodyHash, Claim, Decision, MoveStep, Moved, OrderRow, Outcome, Payment, ProductRow, SaleApplied,
     StockStore, Verdict,
@@ -33,6 +36,15 @@ macro_rules! every_story_on {
     ($place:expr) => {
         $crate::store_suite::every_story_on! {
             @tests $place;
+            adjust::{
+                units_come_and_go_where_free_sells,
+                an_adjustment_takes_effect_once,
+                no_number_is_too_large_to_be_refused,
+                lent_units_leave_at_once_and_their_grants_go_another_way,
+                a_draining_product_is_adjusted_in_its_epoch,
+                a_top_up_lends_what_is_free,
+                an_adjusted_product_stays_in_its_sale,
+            }
             attempts::{
                 the_first_decision_is_the_answer,
                 the_door_says_sold_out_only_when_nothing_can_come_back,
@@ -162,6 +174,17 @@ pub fn queued(n: usize) -> Attempt {
 }
 pub fn granted(n: usize, lease: LeaseId, seq: u64) -> Attempt {
     Attempt { claim: Claim::Grant { lease, seq }, ..attempt(n) }
+}
+
+/// Adjustment `n` of product `a`.
+pub fn adjustment(n: usize, delta: i64) -> Adjustment {
+    Adjustment {
+        id: IdempotencyKey::new(format!("count-{n}")).unwrap(),
+        product: sku("a"),
+        delta: NonZeroI64::new(delta).unwrap(),
+        reason: Reason::new("counted again").unwrap(),
+        by: "m. keeper".into(),
+    }
 }
 
 /// A store with a sale `sale` of the product `a`.

@@ -2,6 +2,7 @@
 //! commit and a few for reads. It decides nothing from memory: every call reads the database, so that any number of
 //! cores may share it. Why it is correct: `docs/adr/0007`.
 
+mod adjust;
 mod book;
 mod command;
 mod fault;
@@ -29,6 +30,7 @@ pub use self::options::MariaStoreOptions;
 use self::read::Readers;
 use self::work::Desk;
 use self::writer::Writer;
+use crate::stock::adjustment::{Adjusted, Adjustment};
 use crate::stock::db::metrics::count_verdicts;
 use crate::stock::store::{
     Attempt, BodyHash, Decision, MoveStep, Moved, OrderChange, OrderRow, Payment, PaymentEffect, ProductRow,
@@ -97,6 +99,10 @@ impl StockStore for MariaStore {
 
     async fn step(&self, step: MoveStep, now: Timestamp) -> Result<Moved, StoreError> {
         answer!(self.writer.run(Command::Step { step, now }).await, Moved)
+    }
+
+    async fn adjust(&self, adjustment: Adjustment, now: Timestamp) -> Result<Adjusted, StoreError> {
+        answer!(self.writer.run(Command::Adjust { adjustment, now }).await, Adjusted)
     }
 
     async fn pay(&self, payment: Payment, now: Timestamp) -> Result<PaymentEffect, StoreError> {

@@ -1,5 +1,6 @@
 //! SQL providers of the stock store, and the rules they share. Nothing outside names a table.
 
+pub mod adjust_ruling;
 #[cfg(feature = "mysql")]
 pub mod mariadb;
 pub mod metrics;

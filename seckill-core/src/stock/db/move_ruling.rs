@@ -38,6 +38,11 @@ pub enum StepRuling {
         /// `granted − consumed`, as the database counts.
         back: u64,
     },
+    /// This many units more go from `free` into the OPEN lease.
+    TopUp {
+        /// At least one.
+        units: u64,
+    },
     /// The product is active on this tier, which is not redis.
     Open {
         /// Where it sells from now on.
@@ -51,6 +56,8 @@ pub enum StepRuling {
 /// - A lease opens only where none is alive; a fence leads out of redis only; a product opens only once its lease
 ///   is settled.
 /// - A lease settles once, from FENCED, by the database's own count.
+/// - A lease is topped up only while its store grants from it: active, OPEN and loaded. Before that its load says how
+///   many it has; a fenced one gives back what it is given.
 pub fn rule_on_step(step: &MoveStep, row: &ProductRow) -> StepRuling {
     match step {
         MoveStep::Switch { epoch, target, .. } => {
@@ -88,6 +95,17 @@ pub fn rule_on_step(step: &MoveStep, row: &ProductRow) -> StepRuling {
             }
             _ => StepRuling::Stale,
         },
+        MoveStep::TopUp { lease, keep } => {
+            let units = row.free.saturating_sub(*keep);
+            match row.lease {
+                Some(LeaseRow { lease: here, fenced: false, loaded: true, .. })
+                    if here == *lease && units > 0 && sells_from_lease(row) =>
+                {
+                    StepRuling::TopUp { units }
+                }
+                _ => StepRuling::Stale,
+            }
+        }
         MoveStep::Open { epoch, .. } => match row.state.target {
             Some(tier) if tier != Tier::Redis && drains(row, *epoch) && row.lease.is_none() => {
                 StepRuling::Open { tier }
@@ -99,6 +117,10 @@ pub fn rule_on_step(step: &MoveStep, row: &ProductRow) -> StepRuling {
 
 fn sells_from_free(row: &ProductRow, epoch: Epoch) -> bool {
     row.state.phase == Phase::Active && row.state.epoch == epoch && row.state.tier != Tier::Redis
+}
+
+fn sells_from_lease(row: &ProductRow) -> bool {
+    row.state.phase == Phase::Active && row.state.tier == Tier::Redis
 }
 
 fn drains(row: &ProductRow, epoch: Epoch) -> bool {

@@ -58,6 +58,8 @@ pub enum LeaseView {
         granted: u64,
         /// Units that became orders.
         consumed: u64,
+        /// FENCED: an adjustment may have taken units that its store had granted.
+        fenced: bool,
         /// Whether the grant's `(lease, seq)` is another order's already.
         sequence_used: bool,
     },
@@ -90,7 +92,8 @@ pub fn rule_on_decided(decision: Decision, body_hash: BodyHash) -> Verdict {
 /// - "Sold out" only when nothing is sellable *and* nothing reserved. If some units are left but fewer than
 ///   were asked for, the answer is "all reserved": a smaller quantity, or a later attempt, may succeed.
 /// - A short `free` decides nothing while units are leased that would do: the attempt is submitted again.
-/// - A FENCED lease still honours its grants; only CLOSED refuses them (its rest went back to `free`).
+/// - A FENCED lease still honours its grants, as far as an adjustment has left it the units; CLOSED refuses them all
+///   (its rest went back to `free`). Only an OPEN lease that lacks units contradicts its store.
 pub fn rule(claim: Claim, quantity: u32, deadline: Timestamp, now: Timestamp, view: &View) -> Ruling {
     let wanted = u64::from(quantity);
     if now > deadline {
@@ -136,8 +139,8 @@ const fn rule_on_grant(wanted: u64, lease: LeaseView) -> Ruling {
     match lease {
         LeaseView::Gone => Ruling::Say(Verdict::Resubmit(Resubmit::LeaseClosed)),
         LeaseView::Alive { sequence_used: true, .. } => Ruling::Say(Verdict::Resubmit(Resubmit::SequenceUsed)),
-        LeaseView::Alive { granted, consumed, .. } if consumed.saturating_add(wanted) > granted => {
-            Ruling::Say(Verdict::Resubmit(Resubmit::OverGranted))
+        LeaseView::Alive { granted, consumed, fenced, .. } if consumed.saturating_add(wanted) > granted => {
+            Ruling::Say(Verdict::Resubmit(if fenced { Resubmit::LeaseClosed } else { Resubmit::OverGranted }))
         }
         LeaseView::Alive { .. } => Ruling::TakeLease,
     }

@@ -95,7 +95,7 @@ pub(super) fn check_pages(owners: &HashMap<&PageId, &Sku>, other: &str, pages: &
     }
 }
 
-/// Why a product that was ordered or moved cannot leave its sale.
+/// Why a product that was ordered, moved or adjusted cannot leave its sale.
 pub(super) fn cannot_remove(sku: &str) -> Refused {
-    format!("product: {sku} was ordered or moved and cannot be removed; close the sale instead")
+    format!("product: {sku} was ordered, moved or adjusted and cannot be removed; close the sale instead")
 }

@@ -37,6 +37,26 @@ CREATE TABLE IF NOT EXISTS stock (
   CHECK ((phase = 'draining') = (target IS NOT NULL))
 );
 
+-- Every change of a product's total, in order: the total at every instant. `after_event` is the last id of the
+-- outbox at that moment, so that changes and order events of a product have one order.
+CREATE TABLE IF NOT EXISTS stock_change (
+  seq INTEGER PRIMARY KEY AUTOINCREMENT,
+  product_id TEXT NOT NULL,
+  -- A sale's file, an adjustment, or (once per product) what an older version had brought without a history.
+  cause TEXT NOT NULL CHECK (cause IN ('sale', 'adjustment', 'older')),
+  delta INTEGER NOT NULL,
+  total INTEGER NOT NULL CHECK (total >= 0),   -- right after it
+  after_event INTEGER NOT NULL CHECK (after_event >= 0),
+  at INTEGER NOT NULL,
+  adjustment_id TEXT UNIQUE,
+  reason TEXT,
+  made_by TEXT,
+  CHECK ((cause = 'adjustment') = (adjustment_id IS NOT NULL)),
+  CHECK ((adjustment_id IS NULL) = (reason IS NULL) AND (adjustment_id IS NULL) = (made_by IS NULL)),
+  CHECK (adjustment_id IS NULL OR delta <> 0)
+);
+CREATE INDEX IF NOT EXISTS stock_change_product ON stock_change (product_id, seq);
+
 CREATE TABLE IF NOT EXISTS lease (
   lease_id TEXT PRIMARY KEY,
   product_id TEXT NOT NULL REFERENCES stock (product_id),

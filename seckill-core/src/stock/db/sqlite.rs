@@ -2,6 +2,7 @@
 //! with group commit and a few read-only connections. It decides nothing in memory: every call reads the
 //! database, so that any number of processes may share the file.
 
+mod adjust;
 mod connect;
 mod decide;
 mod fault;
@@ -25,6 +26,7 @@ use types::{BuyerId, IdempotencyKey, Invalid, OrderEvent, OrderId, PaymentId, Sa
 
 use self::readers::Readers;
 use self::writer::Writer;
+use crate::stock::adjustment::{Adjusted, Adjustment};
 use crate::stock::db::metrics::count_verdicts;
 use crate::stock::store::{
     Attempt, BodyHash, Decision, MoveStep, Moved, OrderChange, OrderRow, Payment, PaymentEffect, ProductRow,
@@ -140,6 +142,10 @@ impl StockStore for SqliteStore {
 
     async fn step(&self, step: MoveStep, now: Timestamp) -> Result<Moved, StoreError> {
         self.writer.call(move |tx| moves::step(tx, &step, now)).await
+    }
+
+    async fn adjust(&self, adjustment: Adjustment, now: Timestamp) -> Result<Adjusted, StoreError> {
+        self.writer.call(move |tx| adjust::adjust(tx, &adjustment, now)).await
     }
 
     async fn pay(&self, payment: Payment, now: Timestamp) -> Result<PaymentEffect, StoreError> {

@@ -30,6 +30,7 @@ pub(super) struct Lent {
     pub(super) granted: u64,
     pub(super) was_consumed: u64,
     pub(super) consumed: u64,
+    pub(super) fenced: bool,
 }
 
 /// What is known of one product.
@@ -155,7 +156,10 @@ impl Book {
                 self.relayed = self.relayed.max(Some(*sequence));
                 Answer::Done
             }
-            Command::Step { .. } | Command::ApplySale { .. } | Command::SetSaleState { .. } => {
+            Command::Step { .. }
+            | Command::ApplySale { .. }
+            | Command::Adjust { .. }
+            | Command::SetSaleState { .. } => {
                 return Err(Fault::broken("a command that needs a transaction of its own"));
             }
         })
@@ -217,6 +221,7 @@ impl Book {
         page.leases.get(&lease).map_or(LeaseView::Gone, |lent| LeaseView::Alive {
             granted: lent.granted,
             consumed: lent.consumed,
+            fenced: lent.fenced,
             sequence_used: self.grants.contains(&(lease, seq)),
         })
     }

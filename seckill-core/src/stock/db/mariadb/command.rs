@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use types::{BuyerId, IdempotencyKey, OrderId, PaymentId, SaleName, SaleSpec, Sku, Timestamp};
 
+use crate::stock::adjustment::{Adjusted, Adjustment};
 use crate::stock::store::{
     Attempt, BodyHash, Decision, MoveStep, Moved, OrderChange, Payment, PaymentEffect, SaleApplied, SaleState, Verdict,
 };
@@ -28,6 +29,8 @@ pub(super) enum Command {
     Relayed { sequence: u64 },
     /// A step of a move.
     Step { step: MoveStep, now: Timestamp },
+    /// An adjustment of stock.
+    Adjust { adjustment: Adjustment, now: Timestamp },
     /// A sale's file.
     ApplySale { sale: Box<SaleSpec>, now: Timestamp },
     /// Pause, resume, close.
@@ -45,7 +48,7 @@ impl Command {
     }
     /// Whether it has a transaction of its own: rare, and about other rows than a purchase.
     pub(super) const fn is_alone(&self) -> bool {
-        matches!(self, Self::Step { .. } | Self::ApplySale { .. } | Self::SetSaleState { .. })
+        matches!(self, Self::Step { .. } | Self::Adjust { .. } | Self::ApplySale { .. } | Self::SetSaleState { .. })
     }
 }
 
@@ -68,6 +71,8 @@ pub(super) enum Answer {
     Done,
     /// Of `Step`.
     Moved(Moved),
+    /// Of `Adjust`.
+    Adjusted(Adjusted),
     /// Of `ApplySale`.
     Applied(SaleApplied),
     /// Of `SetSaleState`.

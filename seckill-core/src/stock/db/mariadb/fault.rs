@@ -50,6 +50,8 @@ pub(super) const DECISIONS: &str = "insert decisions";
 pub(super) const TOKENS: &str = "insert tokens";
 /// As [`DECISIONS`].
 pub(super) const PAYMENTS: &str = "insert payments";
+/// As [`DECISIONS`], for an adjustment's id.
+pub(super) const CHANGES: &str = "insert stock changes";
 
 const DUPLICATE: u16 = 1062;
 
@@ -97,7 +99,7 @@ impl Fault {
                 1040 | 1203 | 1226 => Remedy::Retry("busy"),
                 // Shutting down, killed, interrupted, idle for too long: gone, and another one may be had.
                 1053 | 1079 | 1152..=1161 | 1317 | 1927 | 4031 => Remedy::Retry("lost"),
-                DUPLICATE if matches!(*statement, DECISIONS | TOKENS | PAYMENTS) => Remedy::Retry("race"),
+                DUPLICATE if matches!(*statement, DECISIONS | TOKENS | PAYMENTS | CHANGES) => Remedy::Retry("race"),
                 _ if matches!(class, b"22" | b"23") => Remedy::LeaveOut,
                 _ => Remedy::GiveUp,
             },

@@ -77,6 +77,7 @@ impl<'a> Wanted<'a> {
             Command::Relayed { .. }
             | Command::Step { .. }
             | Command::ApplySale { .. }
+            | Command::Adjust { .. }
             | Command::SetSaleState { .. } => {}
         }
     }
@@ -179,12 +180,14 @@ pub(super) fn lock(script: &mut Script, products: &BTreeSet<Sku>) {
 
 fn read(script: &mut Script, wanted: &Wanted<'_>) {
     for part in chunks(&wanted.products) {
-        script.add("leases", "SELECT lease_id, product_id, granted, consumed FROM lease WHERE alive IN ").list(
-            part,
-            |s, sku: &Sku| {
+        script
+            .add(
+                "leases",
+                "SELECT lease_id, product_id, granted, consumed, state = 'FENCED' FROM lease WHERE alive IN ",
+            )
+            .list(part, |s, sku: &Sku| {
                 s.text(sku.as_str());
-            },
-        );
+            });
     }
     for part in chunks(&wanted.keys) {
         script
@@ -261,7 +264,8 @@ fn fill(replies: &mut Replies, book: &mut Book) -> Result<(), Fault> {
     }
     for row in replies.rows("leases") {
         let consumed = rows::count(&row, 3)?;
-        let lent = Lent { granted: rows::count(&row, 2)?, was_consumed: consumed, consumed };
+        let (granted, fenced) = (rows::count(&row, 2)?, rows::flag(&row, 4)?);
+        let lent = Lent { granted, was_consumed: consumed, consumed, fenced };
         if let Some(page) = book.products.get_mut(&rows::parsed::<Sku>(&row, 1)?) {
             page.leases.insert(rows::parsed(&row, 0)?, lent);
         }

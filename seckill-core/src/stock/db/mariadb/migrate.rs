@@ -19,8 +19,10 @@ struct Migration {
 }
 
 /// In order, without gaps. One that was released is never edited: a further one is added.
-const MIGRATIONS: [Migration; 1] =
-    [Migration { version: 1, name: "stock", sql: include_str!("migrations/0001_stock.sql") }];
+const MIGRATIONS: [Migration; 2] = [
+    Migration { version: 1, name: "stock", sql: include_str!("migrations/0001_stock.sql") },
+    Migration { version: 2, name: "stock_change", sql: include_str!("migrations/0002_stock_change.sql") },
+];
 
 /// Seconds that one core waits for another's migration. Creating empty tables takes less than one.
 const LOCK_SECONDS: i64 = 60;

@@ -22,10 +22,12 @@ pub(super) async fn step(session: &mut Session, step: &MoveStep, now: Timestamp)
         | MoveStep::OpenLease { product, .. }
         | MoveStep::Fence { product, .. }
         | MoveStep::Open { product, .. } => product.clone(),
-        MoveStep::MarkLoaded { lease } | MoveStep::Settle { lease } => match product_of(session, *lease).await? {
-            Some(product) => product,
-            None => return Ok(Moved::Stale(None)),
-        },
+        MoveStep::MarkLoaded { lease } | MoveStep::Settle { lease } | MoveStep::TopUp { lease, .. } => {
+            match product_of(session, *lease).await? {
+                Some(product) => product,
+                None => return Ok(Moved::Stale(None)),
+            }
+        }
     };
     let mut script = Script::default();
     load::lock(&mut script, &BTreeSet::from([product.clone()]));
@@ -42,6 +44,9 @@ pub(super) async fn step(session: &mut Session, step: &MoveStep, now: Timestamp)
             fence(session, &row, epoch, *target, now).await?
         }
         (StepRuling::Settle { back }, MoveStep::Settle { lease }) => settle(session, &row, *lease, back, now).await?,
+        (StepRuling::TopUp { units }, MoveStep::TopUp { lease, .. }) => {
+            top_up(session, &product, *lease, units).await?
+        }
         (StepRuling::Open { tier }, _) => open(session, &row, tier, now).await?,
         _ => false,
     };
@@ -137,8 +142,24 @@ async fn mark_loaded(session: &mut Session, lease: LeaseId) -> Result<bool, Faul
     changes(session, &script).await
 }
 
+/// `free → leased`, into the open lease. No part of a move: it has no epoch and no line in the history.
+async fn top_up(session: &mut Session, product: &Sku, lease: LeaseId, units: u64) -> Result<bool, Fault> {
+    let mut script = Script::default();
+    script.add("lend", "UPDATE lease SET granted = granted + ").count(units)?;
+    script.sql(" WHERE state = 'OPEN' AND loaded = 1 AND lease_id = ").id(lease);
+    script.add("take", "UPDATE stock SET free = free - ").count(units)?.sql(", leased = leased + ").count(units)?;
+    script.sql(" WHERE free >= ").count(units)?.sql(" AND product_id = ").text(product.as_str());
+    let replies = session.run(&script).await?;
+    match (replies.touched("lend"), replies.touched("take")) {
+        (1, 1) => Ok(true),
+        (lent, taken) => {
+            Err(Fault::broken(format!("lease {lease}: a top-up touched {lent} lease and {taken} stock rows")))
+        }
+    }
+}
+
 /// H1. Only from redis: from db and queue a move is one step. The target may be redis again (a new lease).
-async fn fence(
+pub(super) async fn fence(
     session: &mut Session,
     row: &ProductRow,
     epoch: Epoch,

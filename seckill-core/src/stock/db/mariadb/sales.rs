@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use hashbrown::HashMap;
 use types::{PageId, ProductSpec, SaleName, SaleSpec, Sku, Timestamp};
 
+use super::adjust;
 use super::fault::Fault;
 use super::rows;
 use super::session::Session;
@@ -48,8 +49,12 @@ pub(super) async fn apply(session: &mut Session, sale: &SaleSpec, now: Timestamp
     );
     for (product, fate) in sale.products.iter().zip(&plan.fates) {
         write_product(&mut script, &sale.name, product, *fate)?;
+        if *fate != Fate::Update {
+            adjust::record(&mut script, &product.sku, None, now);
+        }
     }
     for gone in &plan.removed {
+        script.add("remove", "DELETE FROM stock_change WHERE product_id = ").text(gone);
         script.add("remove", "DELETE FROM stock WHERE product_id = ").text(gone);
         script.add("remove", "DELETE FROM product WHERE product_id = ").text(gone);
     }
@@ -100,6 +105,7 @@ async fn read(session: &mut Session, sale: &SaleSpec) -> Result<There, Fault> {
             .add(
                 "gone",
                 "SELECT k.product_id, k.epoch > 0 OR EXISTS (SELECT 1 FROM orders o WHERE o.product_id = k.product_id) \
+                 OR EXISTS (SELECT 1 FROM stock_change c WHERE c.product_id = k.product_id AND c.cause = 'adjustment') \
                  FROM stock k WHERE k.product_id IN ",
             )
             .list(&gone, |s, sku| {

@@ -15,7 +15,7 @@ use super::flush::{self, Mark};
 use super::options::MariaStoreOptions;
 use super::session::{Role, Session};
 use super::text::Script;
-use super::{load, moves, rows, sales};
+use super::{adjust, load, moves, rows, sales};
 use crate::stock::db::metrics::UNKNOWN_COMMITS;
 
 /// How long a writer's mark is kept after it was last heard of: far longer than any commit is in doubt.
@@ -189,6 +189,7 @@ async fn work(session: &mut Session, commands: &[&Command], mark: Mark<'_>) -> R
 async fn alone(session: &mut Session, command: &Command) -> Result<Answer, Fault> {
     Ok(match command {
         Command::Step { step, now } => Answer::Moved(moves::step(session, step, *now).await?),
+        Command::Adjust { adjustment, now } => Answer::Adjusted(adjust::adjust(session, adjustment, *now).await?),
         Command::ApplySale { sale, now } => Answer::Applied(sales::apply(session, sale, *now).await?),
         Command::SetSaleState { sale, state, now } => {
             Answer::State(sales::set_state(session, sale, *state, *now).await?)

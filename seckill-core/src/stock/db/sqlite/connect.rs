@@ -11,7 +11,11 @@ use crate::stock::store::StoreError;
 
 const SCHEMA: &str = include_str!("../schema.sql");
 /// Raised with every change of the tables that an older program cannot live with.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
+/// From version 1, after the new tables were made: the totals there are begin the history of totals.
+const FROM_1: &str = "INSERT INTO stock_change (product_id, cause, delta, total, after_event, at) \
+     SELECT product_id, 'older', total, total, (SELECT COALESCE(MAX(id), 0) FROM outbox), \
+     CAST(unixepoch('subsec') * 1000 AS INTEGER) FROM stock";
 /// Room for every statement of this provider, so that none is ever parsed twice.
 const CACHED_STATEMENTS: usize = 96;
 /// Page cache of the writer in KiB: the upper levels of every index, and the orders of the last minutes.
@@ -34,6 +38,14 @@ pub(super) fn prepare(path: &Path, options: &SqliteStoreOptions) -> Result<(), S
     }
     match version(&tx).map_err(StoreError::from)? {
         Some(SCHEMA_VERSION) => Ok(()),
+        Some(1) => {
+            tx.execute_batch(SCHEMA).map_err(Fault::from)?;
+            tx.execute(FROM_1, []).map_err(Fault::from)?;
+            tx.execute("UPDATE meta SET value = ?1 WHERE key = 'schema_version'", [SCHEMA_VERSION.to_string()])
+                .map_err(Fault::from)?;
+            tx.commit().map_err(Fault::from)?;
+            Ok(())
+        }
         Some(newer) if newer > SCHEMA_VERSION => Err(StoreError::Corrupt(format!(
             "{} has schema version {newer}, this program knows {SCHEMA_VERSION}: start the newer program",
             path.display()

@@ -177,7 +177,7 @@ fn lease_view(tx: &Connection, product: &Sku, lease: LeaseId, seq: u64) -> Resul
     // No lease store counts so far: such a number is noise, and must not make its whole batch fail.
     let Ok(seq) = i64::try_from(seq) else { return Ok(LeaseView::Gone) };
     let mut find = tx.prepare_cached(
-        "SELECT granted, consumed, \
+        "SELECT granted, consumed, state = 'FENCED' AS fenced, \
          EXISTS (SELECT 1 FROM orders o WHERE o.lease_id = lease.lease_id AND o.seq = ?3) AS sequence_used \
          FROM lease WHERE lease_id = ?1 AND product_id = ?2 AND state <> 'CLOSED'",
     )?;
@@ -186,6 +186,7 @@ fn lease_view(tx: &Connection, product: &Sku, lease: LeaseId, seq: u64) -> Resul
     Ok(LeaseView::Alive {
         granted: rows::count(row, "granted")?,
         consumed: rows::count(row, "consumed")?,
+        fenced: row.get("fenced")?,
         sequence_used: row.get("sequence_used")?,
     })
 }

@@ -8,9 +8,9 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::{
-    Attempt, BodyHash, BuyerId, Decision, Duration, IdempotencyKey, MoveStep, Moved, OrderChange, OrderEvent, OrderId,
-    OrderRow, Payment, PaymentEffect, PaymentId, ProductRow, SaleApplied, SaleName, SaleSpec, SaleState, Sku,
-    StockStore, StoreError, Timestamp, Verdict, decide, orders, payments, read, sales,
+    Adjusted, Adjustment, Attempt, BodyHash, BuyerId, Decision, Duration, IdempotencyKey, MoveStep, Moved, OrderChange,
+    OrderEvent, OrderId, OrderRow, Payment, PaymentEffect, PaymentId, ProductRow, SaleApplied, SaleName, SaleSpec,
+    SaleState, Sku, StockStore, StoreError, Timestamp, Verdict, adjust, decide, orders, payments, read, sales,
 };
 use super::{fault::Fault, moves};
 
@@ -39,7 +39,7 @@ impl InlineStore {
         db.pragma_update(None, "foreign_keys", true).expect("a pragma");
         db.set_prepared_statement_cache_capacity(96);
         db.execute_batch(include_str!("../schema.sql")).expect("the schema");
-        db.execute("INSERT INTO meta (key, value) VALUES ('schema_version', '1')", []).expect("the version");
+        db.execute("INSERT INTO meta (key, value) VALUES ('schema_version', '2')", []).expect("the version");
         Self { db: Mutex::new(db), path, witness }
     }
 
@@ -103,6 +103,10 @@ impl StockStore for InlineStore {
 
     async fn step(&self, step: MoveStep, now: Timestamp) -> Result<Moved, StoreError> {
         self.write(|tx| moves::step(tx, &step, now))
+    }
+
+    async fn adjust(&self, adjustment: Adjustment, now: Timestamp) -> Result<Adjusted, StoreError> {
+        self.write(|tx| adjust::adjust(tx, &adjustment, now))
     }
 
     async fn pay(&self, payment: Payment, now: Timestamp) -> Result<PaymentEffect, StoreError> {

@@ -19,7 +19,9 @@ pub(super) fn step(tx: &Connection, step: &MoveStep, now: Timestamp) -> Result<M
         | MoveStep::OpenLease { product, .. }
         | MoveStep::Fence { product, .. }
         | MoveStep::Open { product, .. } => Some(product.clone()),
-        MoveStep::MarkLoaded { lease } | MoveStep::Settle { lease } => product_of(tx, *lease)?,
+        MoveStep::MarkLoaded { lease } | MoveStep::Settle { lease } | MoveStep::TopUp { lease, .. } => {
+            product_of(tx, *lease)?
+        }
     };
     let Some(product) = product else { return Ok(Moved::Stale(None)) };
     let Some(row) = read::product(tx, &product)? else { return Ok(Moved::Stale(None)) };
@@ -31,6 +33,7 @@ pub(super) fn step(tx: &Connection, step: &MoveStep, now: Timestamp) -> Result<M
         (StepRuling::MarkLoaded, MoveStep::MarkLoaded { lease }) => mark_loaded(tx, *lease)?,
         (StepRuling::Fence { .. }, MoveStep::Fence { epoch, target, .. }) => fence(tx, &product, *epoch, *target, now)?,
         (StepRuling::Settle { .. }, MoveStep::Settle { lease }) => settle(tx, &row, *lease, now)?,
+        (StepRuling::TopUp { units }, MoveStep::TopUp { lease, .. }) => top_up(tx, &product, *lease, units)?,
         (StepRuling::Open { tier }, _) => open(tx, &row, tier, now)?,
         _ => false,
     };
@@ -113,8 +116,25 @@ fn mark_loaded(tx: &Connection, lease: LeaseId) -> Result<bool, Fault> {
     Ok(changed == 1)
 }
 
+/// `free → leased`, into the open lease. No part of a move: it has no epoch and no line in the history.
+fn top_up(tx: &Connection, product: &Sku, lease: LeaseId, units: u64) -> Result<bool, Fault> {
+    let units = rows::int(units)?;
+    let lent = tx
+        .prepare_cached(
+            "UPDATE lease SET granted = granted + ?2 WHERE lease_id = ?1 AND state = 'OPEN' AND loaded = 1",
+        )?
+        .execute(params![lease.to_string(), units])?;
+    let taken = tx
+        .prepare_cached("UPDATE stock SET free = free - ?2, leased = leased + ?2 WHERE product_id = ?1 AND free >= ?2")?
+        .execute(params![product.as_str(), units])?;
+    if (lent, taken) == (1, 1) {
+        return Ok(true);
+    }
+    Err(Fault::broken(format!("lease {lease}: a top-up touched {lent} lease and {taken} stock rows")))
+}
+
 /// H1. Only from redis: from db and queue a move is one step. The target may be redis again (a new lease).
-fn fence(tx: &Connection, product: &Sku, epoch: Epoch, target: Tier, now: Timestamp) -> Result<bool, Fault> {
+pub(super) fn fence(tx: &Connection, product: &Sku, epoch: Epoch, target: Tier, now: Timestamp) -> Result<bool, Fault> {
     let changed = tx
         .prepare_cached(
             "UPDATE stock SET phase = 'draining', epoch = epoch + 1, target = ?3 \

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use types::{PageId, ProductSpec, SaleName, SaleSpec, Sku, Timestamp};
 
 use super::fault::Fault;
-use super::{read, rows};
+use super::{adjust, read, rows};
 use crate::stock::db::sale_rules::{self, Fate};
 use crate::stock::store::{SaleApplied, SaleState};
 
@@ -46,8 +46,12 @@ pub(super) fn apply(tx: &Connection, sale: &SaleSpec, now: Timestamp) -> Result<
     .execute(params![sale.name.as_str(), sale.zone, sale.opens.millis(), sale.closes.millis(), now.millis()])?;
     for (product, fate) in sale.products.iter().zip(&plan.fates) {
         write_product(tx, &sale.name, product, *fate)?;
+        if *fate != Fate::Update {
+            adjust::record(tx, &product.sku, None, now)?;
+        }
     }
     for gone in &plan.removed {
+        tx.prepare_cached("DELETE FROM stock_change WHERE product_id = ?1")?.execute([gone])?;
         tx.prepare_cached("DELETE FROM stock WHERE product_id = ?1")?.execute([gone])?;
         tx.prepare_cached("DELETE FROM product WHERE product_id = ?1")?.execute([gone])?;
     }
@@ -112,7 +116,8 @@ fn check_removed(tx: &Connection, sale: &SaleName, kept: &HashSet<&str>) -> Resu
     let gone: Vec<_> = all.into_iter().filter(|sku| !kept.contains(sku.as_str())).collect();
     for sku in &gone {
         let used: bool = tx.query_row(
-            "SELECT k.epoch > 0 OR EXISTS (SELECT 1 FROM orders WHERE product_id = ?1) FROM stock k \
+            "SELECT k.epoch > 0 OR EXISTS (SELECT 1 FROM orders WHERE product_id = ?1) \
+             OR EXISTS (SELECT 1 FROM stock_change WHERE product_id = ?1 AND cause = 'adjustment') FROM stock k \
              WHERE k.product_id = ?1",
             [sku],
             |row| row.get(0),
