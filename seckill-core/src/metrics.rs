@@ -6,6 +6,8 @@ use std::time::Duration;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use types::Tier;
 
+use crate::stock::adjustment::Adjusted;
+
 /// Purchase calls answered, by tier and outcome.
 pub const ATTEMPTS: &str = "seckill_core_attempts_total";
 /// Orders committed, by tier.
@@ -30,6 +32,8 @@ pub const LEFT_TO_DEADLINE: &str = "seckill_core_left_to_deadline_total";
 pub const ALARMS: &str = "seckill_core_alarms_total";
 /// Records that could not be decided and were dead-lettered, by topic and why.
 pub const POISON: &str = "seckill_core_poison_records_total";
+/// Adjustments of stock answered, by answer.
+pub const ADJUSTMENTS: &str = "seckill_core_adjustments_total";
 /// Orders expired unpaid.
 pub const EXPIRED: &str = "seckill_core_orders_expired_total";
 /// Payments applied, by effect.
@@ -58,6 +62,7 @@ pub fn describe() {
     describe_counter!(LEFT_TO_DEADLINE, "Resubmitted attempts that were left to their deadline");
     describe_counter!(ALARMS, "Grants that contradict the store and other things that must never happen, by what");
     describe_counter!(POISON, "Records that could not be decided and were dead-lettered, by topic and why");
+    describe_counter!(ADJUSTMENTS, "Adjustments of stock answered, by answer");
     describe_counter!(EXPIRED, "Orders that expired unpaid");
     describe_counter!(PAYMENTS, "Payments applied, by effect");
     describe_counter!(RELAYED, "Outbox events relayed to the event log");
@@ -97,6 +102,17 @@ pub(crate) fn alarm(what: &'static str) {
 }
 pub(crate) fn poison(topic: &'static str, why: &'static str) {
     counter!(POISON, "topic" => topic, "why" => why).increment(1);
+}
+pub(crate) fn adjusted(adjusted: &Adjusted) {
+    let answer = match adjusted {
+        Adjusted::Done { product: Some(_), .. } => "done",
+        Adjusted::Done { product: None, .. } => "repeated",
+        Adjusted::OtherBody => "other_body",
+        Adjusted::TooFew { .. } => "too_few",
+        Adjusted::TooMany { .. } => "too_many",
+        Adjusted::UnknownProduct => "unknown_product",
+    };
+    counter!(ADJUSTMENTS, "answer" => answer).increment(1);
 }
 pub(crate) fn expired(orders: u64) {
     counter!(EXPIRED).increment(orders);

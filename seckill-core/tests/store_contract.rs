@@ -10,7 +10,7 @@ use std::sync::Arc;
 use rusqlite::Connection;
 use seckill_core::stock::db::sqlite::{SqliteStore, SqliteStoreOptions};
 use seckill_core::stock::store::{StockStore, StoreError};
-use store_suite::Place;
+use store_suite::*;
 
 struct File {
     _folder: tempfile::TempDir,
@@ -49,6 +49,29 @@ async fn every_order_of_things_is_as_the_model_says() {
     for seed in seeds {
         store_suite::life::walk(File::new(), seed, 120).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_of_the_first_version_begins_its_history_of_totals() {
+    let file = File::new();
+    let shop = Shop::selling(file.clone(), 4, 2).await;
+    shop.accept(attempt(1)).await;
+    Connection::open(&file.path)
+        .unwrap()
+        .execute_batch("DROP TABLE stock_change; UPDATE meta SET value = '1' WHERE key = 'schema_version'")
+        .unwrap();
+    let shop = shop.restart();
+    shop.check();
+    shop.store.adjust(adjustment(1, 2), NOW).await.unwrap();
+    let shop = shop.restart();
+    shop.check();
+    let history = file.rows("SELECT cause, delta, total, after_event FROM stock_change ORDER BY seq");
+    assert_eq!(
+        history,
+        [r#"Text("older") Integer(4) Integer(4) Integer(1)"#, r#"Text("adjustment") Integer(2) Integer(6) Integer(1)"#]
+    );
+    shop.accept(attempt(2)).await;
+    assert_eq!(shop.units().await, (4, 0, 2, 0));
 }
 
 #[test]

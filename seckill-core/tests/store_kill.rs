@@ -12,6 +12,7 @@ use std::sync::Arc;
 use futures::future::join_all;
 use rand::Rng;
 use rusqlite::Connection;
+use seckill_core::stock::adjustment::Adjusted;
 use seckill_core::stock::db::sqlite::{SqliteStore, SqliteStoreOptions};
 use seckill_core::stock::store::{
     Attempt, Claim, MoveStep, Moved, OrderChange, OrderState, Outcome, Payment, PaymentEffect, StockStore,
@@ -35,9 +36,11 @@ async fn child_trades_until_it_is_killed() {
     let life: usize = std::env::var(LIFE).unwrap().parse().unwrap();
     let store = open(Path::new(&path));
     let mover = tokio::spawn(keep_moving(Arc::clone(&store), life));
+    let keeper = tokio::spawn(keep_counting(Arc::clone(&store), life));
     let traders = (0..BUYERS).map(|b| tokio::spawn(trade(Arc::clone(&store), life, b)));
     join_all(traders).await;
     mover.abort();
+    keeper.abort();
 }
 
 /// Prints a line in one piece: the parent may kill between any two bytes, and reads whole lines only.
@@ -84,6 +87,22 @@ async fn keep_moving(store: Arc<dyn StockStore>, life: usize) {
         };
         if let Moved::Done(row) = store.step(step, NOW).await.unwrap() {
             acknowledge(&format!("epoch {} 0", row.state.epoch));
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Units that adjustment `n` adds, or removes.
+fn delta(n: usize) -> i64 {
+    if n.is_multiple_of(2) { 3 } else { -4 }
+}
+
+async fn keep_counting(store: Arc<dyn StockStore>, life: usize) {
+    for i in 0usize.. {
+        let n = life * 1_000_000 + i;
+        match store.adjust(adjustment(n, delta(n)), NOW).await.unwrap() {
+            Adjusted::Done { product: Some(_), .. } => acknowledge(&format!("adjusted {n} 0")),
+            other => panic!("adjustment {n}: {other:?}"),
         }
         tokio::task::yield_now().await;
     }
@@ -138,6 +157,11 @@ async fn prove(store: &dyn StockStore, acknowledged: &[String]) {
         *counted.entry(what).or_insert(0) += 1;
         if what == "epoch" {
             assert!(epoch.get() >= n as u64, "{ack}, and now the epoch is {epoch}");
+            continue;
+        }
+        if what == "adjusted" {
+            let again = store.adjust(adjustment(n, delta(n)), NOW).await.unwrap();
+            assert!(matches!(again, Adjusted::Done { product: None, .. }), "{ack}, and it was done again: {again:?}");
             continue;
         }
         let order = store.order(order_id(n), &buyer(b)).await.unwrap();

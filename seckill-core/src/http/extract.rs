@@ -55,7 +55,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Key {
         let mut values = parts.headers.get_all(&IDEMPOTENCY_KEY).iter();
         let value = match (values.next(), values.next()) {
             (Some(one), None) => one,
-            (None, _) => return Err(malformed("send the header Idempotency-Key: your own name for this purchase")),
+            (None, _) => return Err(malformed("send the header Idempotency-Key: your own name for this call")),
             (Some(_), Some(_)) => return Err(malformed("send one Idempotency-Key")),
         };
         let text = value.to_str().map_err(|_| malformed("the Idempotency-Key is not printable ASCII"))?;

@@ -1,6 +1,7 @@
 //! The core's three listeners: shoppers, administration, and the private one for the control plane and health.
 //! Routes parse and answer; what is decided is decided behind them.
 
+mod adjust;
 mod admin;
 mod answers;
 mod extract;
@@ -65,6 +66,7 @@ pub(crate) fn admin(app: App, authenticator: SharedAuthenticator) -> Router {
         .route("/v1/sales/{sale}/pause", post(admin::pause))
         .route("/v1/sales/{sale}/resume", post(admin::resume))
         .route("/v1/sales/{sale}/close", post(admin::close))
+        .route("/v1/products/{product}/adjustments", post(adjust::adjust))
         .with_state(app)
         .layer(middleware::from_fn_with_state(authenticator, authenticate));
     harden(router, Limits { body: SALE_BODY, time: Duration::from_secs(30), concurrent: 64 })

@@ -34,6 +34,9 @@ pub(super) const REFUND_DUE: ProblemKind =
 /// The sale is in a state that the call does not start from.
 pub(super) const SALE_STATE: ProblemKind =
     ProblemKind::new("sale-state", "Not possible in the sale's state", StatusCode::CONFLICT);
+/// More units are to be removed than are neither sold nor reserved.
+pub(super) const TOO_FEW: ProblemKind =
+    ProblemKind::new("too-few-units", "Too few units can be removed", StatusCode::CONFLICT);
 /// Leases are still being brought home.
 pub(super) const CLOSING: ProblemKind =
     ProblemKind::new("closing", "The sale is still closing", StatusCode::SERVICE_UNAVAILABLE);
@@ -47,6 +50,11 @@ const LONGEST: u64 = 3_600;
 pub(super) fn seconds(d: Duration) -> u64 {
     let whole = d.as_secs() + u64::from(d.subsec_nanos() > 0);
     whole.clamp(1, LONGEST)
+}
+
+/// A key that stands for another request.
+pub(super) fn key_reused(detail: &'static str) -> Problem {
+    Problem::new(KEY_REUSED, detail)
 }
 
 /// A refused purchase.

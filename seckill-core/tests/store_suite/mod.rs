@@ -83,6 +83,7 @@ macro_rules! every_story_on {
                 one_key_at_once_is_one_order,
                 late_grants_against_settlement,
                 of_many_movers_one_wins_each_step,
+                adjustments_against_grants_and_moves,
                 payment_against_expiry_against_cancellation,
             }
         }

@@ -189,3 +189,85 @@ pub async fn payment_against_expiry_against_cancellation(place: Arc<dyn Place>) 
     assert_eq!(shop.units().await, (100 - paid, 0, 0, paid));
     assert!(!ends.contains_key(&format!("{:?}", OrderState::Accepted)), "all were paid, cancelled or due");
 }
+
+pub async fn adjustments_against_grants_and_moves(place: Arc<dyn Place>) {
+    let mut random = seeded(4);
+    let shop = Shop::selling(place, 60, 1).await;
+    let mut expected = 60i64;
+    for round in 0..4usize {
+        let lease = shop.lend(round).await;
+        shop.moved(MoveStep::MarkLoaded { lease }).await;
+        let epoch = shop.product().await.state.epoch;
+        let base = round * 1_000;
+        // 0..30: grants; 30..40: from free; 40..60: ten adjustments, each asked twice; 60..66: movers and top-ups.
+        let mut calls: Vec<usize> = (0..66).collect();
+        calls.shuffle(&mut random);
+        let calls = calls.into_iter().map(|call| {
+            let store = Arc::clone(&shop.store);
+            tokio::spawn(async move {
+                match call {
+                    0..30 => {
+                        let a = granted(base + call, lease, call as u64);
+                        let verdict = store.decide(vec![a], RESERVE, NOW).await.unwrap().pop().unwrap();
+                        let over = matches!(verdict, Verdict::Resubmit(Resubmit::OverGranted | Resubmit::SequenceUsed));
+                        assert!(!over, "an adjustment is no alarm: {verdict:?}");
+                    }
+                    30..40 => drop(store.decide(vec![queued(base + call)], RESERVE, NOW).await.unwrap()),
+                    40..60 => {
+                        let n = call % 10;
+                        let delta = if n < 6 { -3 } else { 2 };
+                        let adjusted = store.adjust(adjustment(base + n, delta), NOW).await.unwrap();
+                        return match adjusted {
+                            Adjusted::Done { row, product } => {
+                                assert_eq!(row.delta, delta);
+                                Some((n, product.is_some(), delta))
+                            }
+                            Adjusted::TooFew { removable } => {
+                                assert!(removable < 3);
+                                None
+                            }
+                            other => panic!("{other:?}"),
+                        };
+                    }
+                    60 => drop(
+                        store.step(MoveStep::Fence { product: sku("a"), epoch, target: Tier::Db }, NOW).await.unwrap(),
+                    ),
+                    61 | 62 => drop(store.step(MoveStep::Settle { lease }, NOW).await.unwrap()),
+                    _ => drop(store.step(MoveStep::TopUp { lease, keep: 1 }, NOW).await.unwrap()),
+                }
+                None
+            })
+        });
+        let done: Vec<_> = join_all(calls).await.into_iter().filter_map(Result::unwrap).collect();
+        let fresh: Vec<_> = done.iter().filter(|(_, fresh, _)| *fresh).collect();
+        let mut names: Vec<_> = fresh.iter().map(|(n, ..)| n).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), fresh.len(), "each took effect once");
+        expected += fresh.iter().map(|(.., delta)| delta).sum::<i64>();
+        println!("round {round}: {} adjustments, total {expected}", fresh.len());
+        let row = shop.product().await;
+        assert_eq!(i64::try_from(row.state.total), Ok(expected));
+        shop.check();
+        finish(&shop).await;
+    }
+}
+
+/// Brings whatever move is half done to its end on db.
+async fn finish(shop: &Shop) {
+    for _ in 0..8 {
+        let row = shop.product().await;
+        let (product, epoch) = (sku("a"), row.state.epoch);
+        let fresh = lease_id(900 + usize::try_from(epoch.get()).unwrap());
+        let step = match (row.lease, row.state.target) {
+            (Some(lease), _) if lease.fenced => MoveStep::Settle { lease: lease.lease },
+            (Some(_), _) => MoveStep::Fence { product, epoch, target: Tier::Db },
+            (None, Some(Tier::Redis)) => MoveStep::OpenLease { product, epoch, lease: fresh, keep: 0 },
+            (None, Some(_)) => MoveStep::Open { product, epoch },
+            (None, None) => return,
+        };
+        shop.moved(step).await;
+        shop.check();
+    }
+    panic!("it came to no end");
+}

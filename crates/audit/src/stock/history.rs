@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use rusqlite::Transaction;
 
 use super::books::{Orders, Stock};
+use super::changes::{Change, Changes};
 use crate::{AuditError, Invariant};
 
 /// Invariant 5: each epoch has at most one fence, one settle and one open; none lies beyond the product's own
@@ -87,86 +88,136 @@ fn holds_units(state: Option<&str>) -> bool {
     matches!(state, Some("accepted" | "paid"))
 }
 
-/// One change of the units that living orders hold.
+/// One change of what is sellable.
 struct Step {
     at: i64,
     before: i64,
     after: i64,
 }
 
-/// What was sellable when, per product, reconstructed from order events and the present total.
+/// What was sellable when, per product, reconstructed from order events and the changes of its total.
 pub(super) struct Timeline {
     /// By time (rows of one group commit may carry times slightly out of their order).
     steps: HashMap<String, Vec<Step>>,
-    totals: HashMap<String, i64>,
 }
 
 impl Timeline {
-    /// The least number of units sellable at any moment of `[from, to]`; `None` for a product without stock.
+    /// The least number of units sellable at any moment of `[from, to]`: 0 before the product's history begins;
+    /// `None` for a product without one.
     pub(super) fn least_sellable(&self, product: &str, from: i64, to: i64) -> Option<i64> {
-        let total = self.totals.get(product)?;
-        let steps = self.steps.get(product).map(Vec::as_slice).unwrap_or_default();
+        let steps = self.steps.get(product)?;
         let start = steps.partition_point(|s| s.at < from);
         let end = steps.partition_point(|s| s.at <= to);
         let at_start = if start == 0 { 0 } else { steps[start - 1].after };
         // Both sides of a step inside the span count: the reader may have seen either.
-        let inside = steps[start..end.max(start)].iter().map(|s| s.before.max(s.after)).max();
-        Some(total - inside.unwrap_or(at_start).max(at_start))
+        let inside = steps[start..end.max(start)].iter().map(|s| s.before.min(s.after)).min();
+        Some(inside.unwrap_or(at_start).min(at_start))
     }
     /// Units beyond the total at the worst moment of each product, summed.
     pub(super) fn oversold(&self) -> u64 {
-        self.steps
-            .iter()
-            .map(|(product, steps)| {
-                let most = steps.iter().map(|s| s.after).max().unwrap_or(0);
-                u64::try_from(most - self.totals.get(product).copied().unwrap_or(0)).unwrap_or(0)
-            })
-            .sum()
+        let worst = |steps: &Vec<Step>| steps.iter().map(|s| s.after).min().unwrap_or(0);
+        self.steps.values().map(|steps| u64::try_from(-worst(steps)).unwrap_or(0)).sum()
     }
 }
 
-/// Invariant 8, and invariant 2 at every instant.
+/// One product on its way through events and changes.
+#[derive(Default)]
+struct Track {
+    /// Units of living orders.
+    living: i64,
+    /// `None` before the first change.
+    total: Option<i64>,
+    /// How many of its changes are behind it.
+    passed: usize,
+    /// It sold before its history began, and there it still is: its total is not known.
+    unknown: bool,
+    steps: Vec<Step>,
+}
+
+impl Track {
+    fn new(changes: &[Change]) -> Self {
+        Self { unknown: changes.first().is_some_and(Change::is_older), ..Self::default() }
+    }
+
+    /// Passes the changes that came before event `id`.
+    fn pass(&mut self, product: &str, changes: &[Change], id: i64, totals: &mut Invariant) {
+        while let Some(change) = changes.get(self.passed).filter(|change| change.after_event < id) {
+            let before = self.total.map_or(0, |total| total - self.living);
+            (self.total, self.unknown) = (Some(change.total), false);
+            self.passed += 1;
+            self.steps.push(Step { at: change.at, before, after: change.total - self.living });
+            totals.check(self.living <= change.total, || {
+                format!(
+                    "{product}: {} units in living orders as its total became {} after event {}",
+                    self.living, change.total, change.after_event
+                )
+            });
+        }
+    }
+
+    /// Takes an order's event that changes the units it holds.
+    fn take(&mut self, product: &str, (id, at): (i64, i64), units: i64, totals: &mut Invariant) {
+        let before = self.living;
+        self.living += units;
+        if self.unknown {
+            return;
+        }
+        let total = self.total.unwrap_or(0);
+        self.steps.push(Step { at, before: total - before, after: total - self.living });
+        totals.check(self.living <= total, || {
+            format!("{product}: {} units in living orders at event {id}, total {total}", self.living)
+        });
+    }
+}
+
+/// Invariant 8, and invariant 2 at every instant. Order events and the changes of a product's total have one order,
+/// by the events' numbers.
 pub(super) fn events(
     snapshot: &Transaction<'_>,
     stock: &Stock,
     orders: &Orders,
+    changes: &Changes,
     legal: &mut Invariant,
     totals: &mut Invariant,
 ) -> Result<Timeline, AuditError> {
-    let mut timeline = Timeline {
-        steps: HashMap::new(),
-        totals: stock.0.iter().map(|(product, s)| (product.clone(), s.total)).collect(),
-    };
     let mut states: HashMap<String, String> = HashMap::with_capacity(orders.len());
-    let mut living: HashMap<String, i64> = HashMap::new();
+    let mut tracks: HashMap<String, Track> = HashMap::new();
+    let mut last_event = 0;
     let mut statement = snapshot.prepare("SELECT id, order_id, kind, at FROM outbox ORDER BY id")?;
     let rows = statement.query_map([], |r| {
         Ok((r.get::<_, i64>(0)?, r.get::<_, String>(1)?, r.get::<_, String>(2)?, r.get::<_, i64>(3)?))
     })?;
     for row in rows {
         let (id, order_id, kind, at) = row?;
+        last_event = id;
         let Some(order) = orders.get(&order_id) else {
             legal.check(false, || format!("event {id} ({kind}) is of order {order_id}, which does not exist"));
             continue;
         };
         let from = states.get(&order_id).map(String::as_str);
         legal.check(is_legal(from, &kind), || format!("event {id}: order {order_id} went from {from:?} to {kind}"));
-        let change = order.quantity * (i64::from(holds_units(Some(&kind))) - i64::from(holds_units(from)));
-        if change != 0 {
-            let units = living.entry(order.product.clone()).or_insert(0);
-            let before = *units;
-            *units += change;
-            let step = Step { at, before, after: *units };
-            timeline.steps.entry(order.product.clone()).or_default().push(step);
-            let total = stock.0.get(&order.product).map_or(0, |s| s.total);
-            totals.check(*units <= total, || {
-                format!("{}: {units} units in living orders at event {id}, total {total}", order.product)
-            });
+        let units = order.quantity * (i64::from(holds_units(Some(&kind))) - i64::from(holds_units(from)));
+        if units != 0 {
+            let product = order.product.as_str();
+            if !tracks.contains_key(product) {
+                tracks.insert(product.to_owned(), Track::new(changes.of(product)));
+            }
+            if let Some(track) = tracks.get_mut(product) {
+                track.pass(product, changes.of(product), id, totals);
+                track.take(product, (id, at), units, totals);
+            }
         }
         states.insert(order_id, kind);
     }
-    for steps in timeline.steps.values_mut() {
-        steps.sort_by_key(|s| s.at);
+    changes.check(last_event, stock, totals);
+    let mut timeline = Timeline { steps: HashMap::new() };
+    for product in changes.products() {
+        tracks.entry(product.clone()).or_insert_with(|| Track::new(changes.of(product)));
+    }
+    for (product, mut track) in tracks {
+        track.pass(&product, changes.of(&product), i64::MAX, totals);
+        track.steps.sort_by_key(|s| s.at);
+        timeline.steps.insert(product, track.steps);
     }
     for (id, order) in orders.iter() {
         let last = states.get(id).map(String::as_str);

@@ -2,6 +2,7 @@
 //! samples can decide them, in one read transaction. Read-only; usable while the store is being written.
 
 mod books;
+mod changes;
 mod clients;
 mod history;
 mod sampler;
@@ -140,7 +141,8 @@ pub fn audit_store(
     books::payments(&snapshot, &orders, ten)?;
 
     history::moves(&snapshot, &stock, five)?;
-    let timeline = history::events(&snapshot, &stock, &orders, eight, two)?;
+    let changes = changes::Changes::read(&snapshot)?;
+    let timeline = history::events(&snapshot, &stock, &orders, &changes, eight, two)?;
     if let Some(sampler) = samples {
         five.examined += sampler.taken();
         for text in sampler.fallen_epochs() {

@@ -21,7 +21,7 @@ const COPY_LIMIT: Duration = Duration::from_secs(600);
 const SAMPLE_LIMIT: Duration = Duration::from_secs(5);
 
 /// The tables and columns that the audit reads.
-const TABLES: [(&str, &str); 10] = [
+const TABLES: [(&str, &str); 11] = [
     ("sale", "name, opens, closes, state"),
     ("product", "product_id, sale, buyer_limit"),
     ("stock", "product_id, total, free, leased, reserved, sold, tier, phase, target, epoch"),
@@ -36,6 +36,7 @@ const TABLES: [(&str, &str); 10] = [
     ("outbox", "id, order_id, kind, at"),
     ("payment", "payment_id, order_id, amount, currency, state, moved_order"),
     ("move", "product_id, epoch, step, from_tier, to_tier, at"),
+    ("stock_change", "product_id, seq, cause, delta, total, after_event, at, adjustment_id, reason, made_by"),
 ];
 /// What a big audit looks up by.
 const INDEXES: &str = "CREATE INDEX lease_of ON lease (product_id); CREATE INDEX limit_of ON buyer_limit (buyer);";

@@ -11,7 +11,7 @@ use super::*;
 
 /// The writers' own tables: if they change, this auditor must be looked at again.
 const SCHEMA: &str = include_str!("../../../../seckill-core/src/stock/db/schema.sql");
-const TABLES: [&str; 11] = [
+const TABLES: [&str; 12] = [
     "sale",
     "product",
     "stock",
@@ -23,16 +23,20 @@ const TABLES: [&str; 11] = [
     "payment",
     "used_token",
     "move",
+    "stock_change",
 ];
 const NOW: i64 = 1_000_000;
 
-/// Two products. `p` (10 units, on its second lease): one order paid, one reserved by a grant of the first
+/// Two products. `p` (8 units, 2 and later 5 more, then 5 fewer: 10, on its second lease): one order paid, one reserved by a grant of the first
 /// lease, one expired, one refunded. `z` (one unit): sold, and an attempt decided sold out.
 const HEALTHY: &str = "
     INSERT INTO sale VALUES ('s', 'UTC', 0, 9000000, 'active', 0);
     INSERT INTO product (product_id, sale, name, price, currency, buyer_limit, initial_tier, pages)
         VALUES ('p', 's', 'P', 100, 'EUR', 2, NULL, '[]'), ('z', 's', 'Z', 50, 'EUR', 1, NULL, '[]');
     INSERT INTO stock VALUES ('p', 10, 2, 5, 2, 1, 'redis', 'active', 3, NULL), ('z', 1, 0, 0, 0, 1, 'db', 'active', 0, NULL);
+    INSERT INTO stock_change (product_id, cause, delta, total, after_event, at, adjustment_id, reason, made_by) VALUES
+        ('z', 'sale', 1, 1, 0, 0, NULL, NULL, NULL), ('p', 'sale', 8, 8, 0, 0, NULL, NULL, NULL),
+        ('p', 'adjustment', 7, 15, 3, 720, 'a1', 'a pallet', 'm'), ('p', 'adjustment', -5, 10, 8, 960, 'a2', 'broken', 'm');
     INSERT INTO lease VALUES ('l0', 'p', 1, 4, 2, 'CLOSED', 1, 1000), ('l1', 'p', 3, 5, 0, 'OPEN', 1, 3000);
     INSERT INTO move VALUES
         ('p', 1, 'fence', 'db', 'redis', 1000), ('p', 1, 'open', 'db', 'redis', 1000),
@@ -152,7 +156,7 @@ fn an_empty_store_is_not_called_proved() {
 
 #[test]
 fn each_tampered_row_is_seen() {
-    let canaries: [(&str, u8, &str); 36] = [
+    let canaries: [(&str, u8, &str); 51] = [
         ("a unit appears", 1, "UPDATE stock SET free = free + 1 WHERE product_id = 'p'"),
         ("leased is not what leases hold", 1, "UPDATE stock SET leased = 4, free = 3 WHERE product_id = 'p'"),
         ("a count below zero", 1, "UPDATE stock SET free = -1, leased = 8 WHERE product_id = 'p'"),
@@ -160,6 +164,29 @@ fn each_tampered_row_is_seen() {
         ("oversold for a moment", 2,
             "INSERT INTO orders SELECT 'o9', 'b9', 'k9', sale, product_id, 9, 900, currency, tier, 'cancelled', NULL, NULL, NULL, 1600, 9, 9 FROM orders WHERE order_id = 'o1';
              INSERT INTO outbox VALUES (20, 'o9', 'accepted', 1600, NULL), (21, 'o9', 'cancelled', 1700, NULL)"),
+        ("the total is not what its history says", 2, "UPDATE stock SET total = 11, free = 3 WHERE product_id = 'p'"),
+        ("a product without a history", 2, "DELETE FROM stock_change WHERE product_id = 'z'"),
+        ("an adjustment left out", 2, "DELETE FROM stock_change WHERE adjustment_id = 'a1'"),
+        ("an adjustment made larger", 2, "UPDATE stock_change SET delta = 8 WHERE adjustment_id = 'a1'"),
+        ("a pair of adjustments that cancel each other, below what is sold", 2,
+            "UPDATE stock_change SET delta = -5, total = 3 WHERE adjustment_id = 'a1';
+             UPDATE stock_change SET delta = 7 WHERE adjustment_id = 'a2';
+             INSERT INTO orders SELECT 'o9', 'b9', 'k9', sale, product_id, 2, 200, currency, tier, 'cancelled', NULL, NULL, NULL, 720, 9, 9 FROM orders WHERE order_id = 'o1';
+             UPDATE outbox SET id = id + 10 WHERE id > 3;
+             INSERT INTO outbox VALUES (4, 'o9', 'accepted', 720, NULL), (5, 'o9', 'cancelled', 730, NULL)"),
+        ("stock that was only brought after it was ordered", 2,
+            "UPDATE stock_change SET after_event = 10 WHERE product_id = 'z'"),
+        ("a removal that was moved to before the sale", 2,
+            "UPDATE stock_change SET delta = -6, total = 2 WHERE adjustment_id = 'a1'; UPDATE stock_change SET delta = 8 WHERE adjustment_id = 'a2'"),
+        ("changes out of order", 2, "UPDATE stock_change SET after_event = 9 WHERE adjustment_id = 'a1'"),
+        ("a change beyond the last event", 2, "UPDATE stock_change SET after_event = 99 WHERE adjustment_id = 'a2'"),
+        ("one adjustment, two effects", 2, "UPDATE stock_change SET adjustment_id = 'a1' WHERE adjustment_id = 'a2'"),
+        ("an adjustment by nobody", 2, "UPDATE stock_change SET made_by = NULL WHERE adjustment_id = 'a1'"),
+        ("an adjustment passed off as a sale's", 2, "UPDATE stock_change SET cause = 'sale' WHERE adjustment_id = 'a1'"),
+        ("a history begun anew", 2, "UPDATE stock_change SET cause = 'older' WHERE adjustment_id = 'a2'"),
+        ("an adjustment of what nobody brought", 2,
+            "DELETE FROM stock_change WHERE product_id = 'p' AND cause = 'sale';
+             UPDATE stock_change SET delta = 15 WHERE adjustment_id = 'a1'"),
         ("an order of a product without stock", 2, "UPDATE orders SET product_id = 'ghost' WHERE order_id = 'o3'"),
         ("more consumed than granted", 3, "UPDATE lease SET consumed = 9 WHERE lease_id = 'l0'"),
         ("consumed without orders", 3, "UPDATE lease SET consumed = 3 WHERE lease_id = 'l0'"),
@@ -191,7 +218,10 @@ fn each_tampered_row_is_seen() {
         ("an unpaid order that never expires", 9, "UPDATE orders SET expires_at = 5000 WHERE order_id = 'o2'"),
         ("a payment dropped", 10, "DELETE FROM payment WHERE payment_id = 'm7'"),
         ("decided sold out while units were there", 12,
-            "UPDATE stock SET total = 3, free = 2 WHERE product_id = 'z'"),
+            "UPDATE stock SET total = 3, free = 2 WHERE product_id = 'z'; UPDATE stock_change SET delta = 3, total = 3 WHERE product_id = 'z'"),
+        ("decided sold out after more had come", 12,
+            "UPDATE stock SET total = 2, free = 1 WHERE product_id = 'z';
+             INSERT INTO stock_change VALUES (9, 'z', 'adjustment', 1, 2, 11, 50000, 'a9', 'found', 'm')"),
     ];
     for (name, number, sql) in canaries {
         let world = World::loose();
