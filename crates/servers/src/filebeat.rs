@@ -2,21 +2,18 @@
 //! and never run as root.
 
 use std::ffi::OsString;
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::control::controls;
 use crate::error::at;
+use crate::page::get;
 use crate::process::{Process, Recipe};
 use crate::{Port, ServerError, place};
 
 /// The version that script/setup-servers fetches.
 const VERSION: &str = "8.1.3";
-/// Longest wait for one answer about its figures.
-const ANSWER: Duration = Duration::from_secs(2);
 
 /// A running Filebeat. What it has sent it remembers in its directory, over restarts too.
 pub struct Filebeat {
@@ -94,20 +91,6 @@ impl Filebeat {
     pub fn stats(&self) -> Result<String, ServerError> {
         get(self.port(), "/stats")
             .map_err(|error| ServerError::Tool { tool: "Filebeat /stats".to_owned(), output: error.to_string() })
-    }
-}
-
-/// The body that a GET answers, of a server that closes the connection behind it.
-fn get(port: u16, path: &str) -> std::io::Result<String> {
-    let mut connection = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-    connection.set_read_timeout(Some(ANSWER))?;
-    connection.set_write_timeout(Some(ANSWER))?;
-    write!(connection, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
-    let mut answer = String::new();
-    connection.take(1024 * 1024).read_to_string(&mut answer)?;
-    match answer.split_once("\r\n\r\n") {
-        Some((head, body)) if head.contains(" 200 ") => Ok(body.to_owned()),
-        _ => Err(std::io::Error::other(answer)),
     }
 }
 

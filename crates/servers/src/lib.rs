@@ -11,9 +11,11 @@ mod filebeat;
 mod kafka;
 mod mariadb;
 mod nginx;
+mod page;
 mod place;
 mod port;
 mod process;
+mod program;
 mod redis;
 mod redis_cluster;
 
@@ -23,5 +25,6 @@ pub use kafka::Kafka;
 pub use mariadb::MariaDb;
 pub use nginx::Nginx;
 pub use port::Port;
+pub use program::{Launch, Program};
 pub use redis::Redis;
 pub use redis_cluster::RedisCluster;

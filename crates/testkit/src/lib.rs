@@ -1,5 +1,6 @@
-//! What tests share: contract suites, seeded traffic, temporary places, real servers.
+//! What tests share: contract suites, faults by seed, seeded traffic, temporary places, real servers.
 
 pub mod contract;
+pub mod faults;
 
 pub use servers;
