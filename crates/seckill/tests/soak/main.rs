@@ -75,6 +75,13 @@ fn seed() -> u64 {
     chosen.map_or(SEED, |text| text.parse().expect("SOAK_SEED is a whole number"))
 }
 
+/// The size of the long soaks: full, or as many units as `SOAK_UNITS` says, with two buyers and ten attempts for each.
+fn long() -> Size {
+    let chosen = std::env::var("SOAK_UNITS").ok();
+    let units = chosen.map(|text| text.parse::<u32>().expect("SOAK_UNITS is a whole number"));
+    units.map_or(Size::FULL, |units| Size { units: units.into(), buyers: 2 * units })
+}
+
 /// What everybody needs to shop, operate and count, without the processes: those belong to whoever kills them.
 struct Access {
     place: Place,
@@ -91,7 +98,7 @@ impl Access {
     /// later.
     async fn opened(&self) {
         for base in self.street.cores() {
-            let url = format!("{base}/v1/sales/{SALE}/products/{PRODUCT}");
+            let url = format!("{base}/v1/products/{PRODUCT}");
             let began = Instant::now();
             while !self.operator.http.get(&url).send().await.is_ok_and(|answer| answer.status().is_success()) {
                 assert!(began.elapsed() < town::PATIENCE, "{base} does not sell the product");
@@ -424,7 +431,7 @@ macro_rules! full {
         #[test]
         #[ignore = "long: script/test --soak --full"]
         fn $name() {
-            soak(Place::$place, $stress, Size::FULL);
+            soak(Place::$place, $stress, long());
         }
     )*};
 }
