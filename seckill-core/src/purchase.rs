@@ -292,6 +292,29 @@ async fn by_queue(shared: &Shared, ask: &Ask, hash: BodyHash, slot: &Slot, row: 
     }
 }
 
+/// First pause before a waiting attempt is looked for in the store; each further one is twice as long. By then this
+/// core's own consumer has mostly told its end, so that few of those who wait cost a read, and none more than six.
+const LOOK_AFTER: Duration = Duration::from_millis(100);
+
+/// Waits until an attempt has an end in the store: another core may have decided it.
+async fn ended_elsewhere(shared: &Shared, attempt: &AttemptRecord) -> Ended {
+    let mut pause = LOOK_AFTER;
+    loop {
+        tokio::time::sleep(pause).await;
+        pause *= 2;
+        match shared.store.decision(&attempt.buyer, &attempt.key).await {
+            Ok(Some(decision)) => {
+                let ended = Ended::Decided(decision);
+                shared.recent.ended(&attempt.name(), &ended);
+                return ended;
+            }
+            Ok(None) => {}
+            // The waiter's own bound ends this.
+            Err(error) => tracing::debug!(%error, "a waiting attempt was not looked for"),
+        }
+    }
+}
+
 /// The attempt is on its way: waits for its end where the caller asked for that, else gives the ticket.
 async fn queued(
     shared: &Shared,
@@ -301,7 +324,12 @@ async fn queued(
     waiter: Option<crate::recent::Waiter<'_>>,
 ) -> PurchaseOutcome {
     if let (Some(waiter), Some(wait)) = (waiter, ask.wait) {
-        match waiter.ended(wait).await {
+        let ended = tokio::select! {
+            biased;
+            ended = waiter.ended(wait) => ended,
+            ended = ended_elsewhere(shared, attempt) => Some(ended),
+        };
+        match ended {
             Some(Ended::Decided(decision)) => return outcome_of(&decision, attempt.body_hash),
             Some(Ended::OtherBody) => return PurchaseOutcome::Refused(Refusal::OtherBody),
             Some(Ended::TokenUsed) => return PurchaseOutcome::Refused(Refusal::TokenUsed),

@@ -25,7 +25,7 @@ use crate::recent::Recent;
 use crate::shared::{Pulse, Shared, Topics};
 use crate::stock::queue::backlog::{Backlog, Rate};
 use crate::stock::queue::record::Source;
-use crate::stock::queue::{consumer, resubmit};
+use crate::stock::queue::{consumer, others, resubmit};
 use crate::stock::redis::LeaseStore;
 use crate::stock::store::{StockStore, StoreError};
 use crate::ticket::TicketSecret;
@@ -205,6 +205,7 @@ pub(crate) fn spawn_workers(
         working.spawn(async move { Ok(consumer::run(&shared, source, stop).await?) });
     }
     spawn(working, shared, stop, |shared, stop| async move { resubmit::run(&shared, stop).await });
+    spawn(working, shared, stop, |shared, stop| async move { others::run(&shared, stop).await });
     spawn(working, shared, stop, |shared, stop| async move { expiry::run(&shared, stop).await });
     spawn(working, shared, stop, |shared, stop| async move { keep_fresh(&shared, stop).await });
     spawn(working, shared, stop, |_, stop| mover.run(stop));

@@ -1,9 +1,11 @@
 //! How many attempts of each product are queued and not decided yet, as this process knows it, and how many may
 //! be. It bounds waiting; it never decides who gets a unit.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use eventlog::Position;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use rustc_hash::FxBuildHasher;
@@ -81,6 +83,8 @@ pub(crate) enum Entered {
 struct Queued {
     deadline: Timestamp,
     quantity: u32,
+    /// Where its record lies, once that is known.
+    at: Option<Position>,
 }
 
 #[derive(Default)]
@@ -111,7 +115,7 @@ impl Backlog {
             }
             return Entered::Full { retry_after: seconds(total).max(Duration::from_secs(1)) };
         }
-        let entry = Queued { deadline: attempt.deadline, quantity: attempt.quantity };
+        let entry = Queued { deadline: attempt.deadline, quantity: attempt.quantity, at: None };
         if queued.insert(name, entry).is_none() {
             inner.total += 1;
         }
@@ -130,6 +134,34 @@ impl Backlog {
                 inner.products.remove(product);
             }
         }
+    }
+
+    /// The attempt's record lies here; its last one, if it was appended again.
+    pub(crate) fn lies_at(&self, product: &Sku, name: &AttemptName, at: Position) {
+        if let Some(queued) = self.0.lock().products.get_mut(product).and_then(|queued| queued.get_mut(name)) {
+            queued.at = Some(at);
+        }
+    }
+
+    /// The partitions in which queued attempts lie.
+    pub(crate) fn partitions(&self) -> BTreeSet<u32> {
+        let inner = self.0.lock();
+        inner
+            .products
+            .values()
+            .flat_map(HashMap::values)
+            .filter_map(|attempt| attempt.at.map(|at| at.partition))
+            .collect()
+    }
+
+    /// Everything before `next` in the partition has had its effect, by whichever core: those attempts wait no longer.
+    pub(crate) fn passed(&self, partition: u32, next: u64) {
+        let mut inner = self.0.lock();
+        inner.products.retain(|_, queued| {
+            queued.retain(|_, attempt| attempt.at.is_none_or(|at| at.partition != partition || at.offset >= next));
+            !queued.is_empty()
+        });
+        inner.total = inner.products.values().map(|q| q.len() as u64).sum();
     }
 
     /// Units that queued attempts of the product ask for: a new lease leaves them in `free`.
@@ -199,6 +231,25 @@ mod tests {
         assert!(matches!(enter(3), Entered::At { ahead: 1, .. }));
         backlog.forget_before(Timestamp::from_seconds(11));
         assert_eq!((backlog.len(), backlog.units(&lamp)), (0, 0));
+    }
+
+    #[test]
+    fn what_another_core_has_decided_waits_no_longer() {
+        let (backlog, lamp, at) = (Backlog::default(), Sku::new("lamp").expect("sku"), Timestamp::from_seconds(10));
+        let room = Room { sellable: 9, time: TEN, rate: 1_000 };
+        for (n, place) in [(1, Some((0, 4))), (2, Some((0, 5))), (3, Some((1, 4))), (4, None)] {
+            let one = attempt(n, &lamp, at);
+            backlog.enter(&one, room);
+            if let Some((partition, offset)) = place {
+                backlog.lies_at(&lamp, &one.name(), Position { partition, offset });
+            }
+        }
+        assert_eq!(backlog.partitions(), BTreeSet::from([0, 1]));
+        backlog.passed(0, 5);
+        assert_eq!(backlog.len(), 3, "only what lies before");
+        backlog.passed(0, 6);
+        backlog.passed(1, 5);
+        assert_eq!((backlog.len(), backlog.units(&lamp)), (1, 2), "what lies nowhere yet still waits");
     }
 
     #[test]

@@ -31,13 +31,18 @@ const BACK_OFF: Duration = Duration::from_millis(100);
 /// Bytes of a poison record that its dead letter carries.
 const DEAD_BYTES: usize = 4096;
 
+/// The group of all cores.
+pub(crate) fn group() -> Result<Group, types::Invalid> {
+    Group::new(GROUP)
+}
+
 /// Consumes one topic until `stop`.
 pub(crate) async fn run(shared: &Shared, source: Source, stop: CancellationToken) -> Result<(), EventLogError> {
     let topic = match source {
         Source::Grants => &shared.topics.grants,
         Source::Queue => &shared.topics.queue,
     };
-    let group = Group::new(GROUP).map_err(|e| EventLogError::Refused(e.to_string()))?;
+    let group = group().map_err(|e| EventLogError::Refused(e.to_string()))?;
     let subscription = Subscription { group, topics: vec![topic.clone()], start: Start::Earliest };
     while !stop.is_cancelled() {
         let ended = match shared.log.subscribe(subscription.clone()).await {

@@ -3,6 +3,7 @@
 
 pub(crate) mod backlog;
 pub(crate) mod consumer;
+pub(crate) mod others;
 pub(crate) mod path;
 pub(crate) mod record;
 pub(crate) mod resubmit;

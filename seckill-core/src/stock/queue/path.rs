@@ -22,11 +22,19 @@ pub(crate) async fn send(shared: &Shared, row: &ProductRow, attempt: AttemptReco
 pub(crate) async fn append(shared: &Shared, attempt: AttemptRecord) -> Result<(), EventLogError> {
     let (product, name) = (attempt.product.clone(), attempt.name());
     let appended = match PurchaseRecord::Attempt(attempt).encode(shared.now()) {
-        Ok(record) => shared.append(&shared.topics.queue, record).await,
+        Ok(record) => shared.log.append(&shared.topics.queue, vec![record]).await,
         Err(error) => Err(EventLogError::Refused(error.to_string())),
     };
-    if appended.is_err() {
-        shared.backlog.leave(&product, &name);
+    match appended {
+        Ok(at) => {
+            if let Some(at) = at.first() {
+                shared.backlog.lies_at(&product, &name, *at);
+            }
+            Ok(())
+        }
+        Err(error) => {
+            shared.backlog.leave(&product, &name);
+            Err(error)
+        }
     }
-    appended
 }

@@ -1,0 +1,96 @@
+//! Two cores on one stock: each answers for the other, both move, one may die.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use types::{Clock, Tier};
+
+use crate::client::{Wish, orders};
+use crate::moves::{all_in_its_place, round_and_round, stream};
+use crate::place::{Kind, Place};
+use crate::shop::{Shop, problem, until};
+
+pub async fn any_core_answers_for_every_other(kind: Kind) {
+    let mut shop = Shop::open_two(kind).await;
+    shop.sell(&[("lamp", 40, 1)]).await;
+    for tier in Tier::ALL {
+        shop.plan(&[("lamp", tier)]).await;
+        for (here, there) in [(0, 1), (1, 0)] {
+            // Products' records are decided by one of the two, whichever core took the call.
+            let buyer = format!("anna-{tier}-{here}");
+            let wish = Wish::one(&buyer, "lamp").at(here);
+            let order = shop.clients.buy(wish.clone().waiting(true)).await.unwrap();
+            assert_eq!(shop.cores[there].order(&buyer, &order).await["tier"], tier.as_str());
+            assert_eq!(shop.clients.buy(wish.clone().at(there)).await, Ok(order), "the key's answer, there too");
+            let other = shop.cores[there].buy(&buyer, "lamp", "k", 2).header("Prefer", "wait=5");
+            assert_eq!(problem(other).await, (422, "key-reused".into()), "{tier}");
+            let more = shop.cores[there].buy(&buyer, "lamp", "k2", 1).header("Prefer", "wait=5");
+            assert_eq!(problem(more).await, (409, "limit".into()), "{tier}");
+            if tier != Tier::Db {
+                let buyer = format!("ben-{tier}-{here}");
+                let answer = shop.cores[here].buy(&buyer, "lamp", "k", 1).send().await.unwrap();
+                let body: Value = answer.json().await.unwrap();
+                let wish = Wish::one(&buyer, "lamp").at(there);
+                let end = shop.clients.follow(&wish, body["ticket"].as_str().unwrap()).await;
+                assert!(end.is_ok(), "{tier}: {end:?}");
+            }
+        }
+    }
+    shop.close().await;
+}
+
+pub async fn two_cores_sell_one_product_while_it_moves(kind: Kind) {
+    let seed = rand::random();
+    println!("seed {seed}");
+    let mut shop = Shop::open_two(kind).await;
+    shop.sell(&[("lamp", 200, 1)]).await;
+    let load = tokio::spawn(stream(shop.clients.clone(), 320, seed));
+    round_and_round(&mut shop, &load).await;
+    let told = load.await.unwrap();
+    assert_eq!(orders(&told).len(), 200, "all units were sold, each once");
+    shop.rest().await;
+    all_in_its_place(&shop, "lamp", 200, &told).await;
+    shop.close().await;
+}
+
+/// A core's queue is not full of what the other core has long decided.
+pub async fn the_queue_is_open_again_whichever_core_has_decided(kind: Kind) {
+    let mut shop = Shop::open_at(Place::fresh(kind).await, 2, |o| o.deadline = Duration::from_secs(60)).await;
+    shop.sell(&[("lamp", 60, 1)]).await;
+    shop.plan(&[("lamp", Tier::Queue)]).await;
+    let began = shop.place.clock.now();
+    let wish = |n: usize| Wish::one(format!("b{n}"), "lamp").at(n % 2);
+    let told = shop.clients.all((0..200).map(wish).collect()).await;
+    assert_eq!(orders(&told).len(), 60);
+    for core in &shop.cores {
+        until("every core knows that all is decided", async || core.handle.backlog() == 0).await;
+    }
+    let deadline = began.plus(Duration::from_secs(60));
+    assert!(shop.place.clock.now() < deadline, "it did not have to wait for the tickets' deadlines");
+    all_in_its_place(&shop, "lamp", 60, &told).await;
+    shop.close().await;
+}
+
+pub async fn a_core_that_dies_leaves_its_tickets_to_the_other(kind: Kind) {
+    let mut shop = Shop::open_two(kind).await;
+    shop.sell(&[("lamp", 60, 1)]).await;
+    let mut told = Vec::new();
+    for (round, tier) in [Tier::Queue, Tier::Redis].into_iter().enumerate() {
+        shop.plan(&[("lamp", tier)]).await;
+        let wishes = (0..30).map(|n| Wish::one(format!("r{round}b{n}"), "lamp").at(n % 2).waiting(n % 3 == 0));
+        let (clients, wishes) = (shop.clients.clone(), wishes.collect());
+        let burst = tokio::spawn(async move { clients.all(wishes).await });
+        tokio::time::sleep(Duration::from_millis(15)).await;
+        // Whoever has its tickets asks the other one; its partitions go to the other one too.
+        shop.kill(round).await;
+        told.extend(burst.await.unwrap());
+        shop.start(round).await;
+    }
+    // Attempts whose decision took longer than their deadline are refused, never lost; the rest is for others.
+    let more = (0..60).map(|n| Wish::one(format!("late{n}"), "lamp").at(n % 2).waiting(true)).collect();
+    told.extend(shop.clients.all(more).await);
+    assert_eq!(orders(&told).len(), 60, "all units were sold, each once");
+    shop.rest().await;
+    all_in_its_place(&shop, "lamp", 60, &told).await;
+    shop.close().await;
+}
