@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use eventlog::{EventLog, EventLogError, NewRecord, Topic};
+use eventlog::{EventLog, EventLogError, NewRecord, Position, Topic};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, broadcast};
@@ -22,6 +22,10 @@ use crate::stock::redis::LeaseStore;
 use crate::stock::store::StockStore;
 use crate::ticket::TicketSecret;
 use crate::tier_table::TierTable;
+
+/// Longest wait of a purchase call for its record's acknowledgement: a log that takes longer is away, and the shopper
+/// is told to ask again while his call and his deadline still have time.
+const APPEND_WITHIN: Duration = Duration::from_secs(4);
 
 /// The topics that a core writes or reads.
 pub(crate) struct Topics {
@@ -98,6 +102,15 @@ impl Shared {
     /// Waits until `d` has passed on this core's clock.
     pub(crate) async fn sleep(&self, d: Duration) {
         tokio::time::sleep(self.clock.real(d)).await;
+    }
+
+    /// Appends a purchase's record while its shopper waits: fails rather than wait for a log that is away. The record
+    /// may lie there all the same, as after any failed append.
+    pub(crate) async fn append_purchase(&self, topic: &Topic, record: NewRecord) -> Result<Position, EventLogError> {
+        let appended = tokio::time::timeout(APPEND_WITHIN, self.log.append(topic, vec![record])).await;
+        let late = |_| EventLogError::Unavailable(format!("no acknowledgement within {APPEND_WITHIN:?}"));
+        let places = appended.map_err(late)??;
+        places.first().copied().ok_or_else(|| EventLogError::Unavailable("no place was told".to_owned()))
     }
 
     /// Appends one record.

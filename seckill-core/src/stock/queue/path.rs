@@ -22,14 +22,12 @@ pub(crate) async fn send(shared: &Shared, row: &ProductRow, attempt: AttemptReco
 pub(crate) async fn append(shared: &Shared, attempt: AttemptRecord) -> Result<(), EventLogError> {
     let (product, name) = (attempt.product.clone(), attempt.name());
     let appended = match PurchaseRecord::Attempt(attempt).encode(shared.now()) {
-        Ok(record) => shared.log.append(&shared.topics.queue, vec![record]).await,
+        Ok(record) => shared.append_purchase(&shared.topics.queue, record).await,
         Err(error) => Err(EventLogError::Refused(error.to_string())),
     };
     match appended {
         Ok(at) => {
-            if let Some(at) = at.first() {
-                shared.backlog.lies_at(&product, &name, *at);
-            }
+            shared.backlog.lies_at(&product, &name, at);
             Ok(())
         }
         Err(error) => {
