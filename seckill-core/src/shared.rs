@@ -105,12 +105,15 @@ impl Shared {
     }
 
     /// Appends a purchase's record while its shopper waits: fails rather than wait for a log that is away. The record
-    /// may lie there all the same, as after any failed append.
-    pub(crate) async fn append_purchase(&self, topic: &Topic, record: NewRecord) -> Result<Position, EventLogError> {
+    /// may lie there all the same, as after any failed append. Answers where it lies, if the log has said so.
+    pub(crate) async fn append_purchase(
+        &self,
+        topic: &Topic,
+        record: NewRecord,
+    ) -> Result<Option<Position>, EventLogError> {
         let appended = tokio::time::timeout(APPEND_WITHIN, self.log.append(topic, vec![record])).await;
         let late = |_| EventLogError::Unavailable(format!("no acknowledgement within {APPEND_WITHIN:?}"));
-        let places = appended.map_err(late)??;
-        places.first().copied().ok_or_else(|| EventLogError::Unavailable("no place was told".to_owned()))
+        Ok(appended.map_err(late)??.first().copied())
     }
 
     /// Appends one record.

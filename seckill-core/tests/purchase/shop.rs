@@ -315,7 +315,12 @@ impl Shop {
             until("everything queued is decided", async || core.handle.backlog() == 0).await;
         }
         until("every order event is told", async || self.store.outbox(1).await.is_ok_and(|e| e.is_empty())).await;
-        until("the auditor finds all at rest", async || self.audit().holds()).await;
+        let (started, mut report) = (Instant::now(), self.audit());
+        while !report.holds() {
+            assert!(started.elapsed() < PATIENCE, "{:?} does not come to rest: {report}", self.place.kind);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            report = self.audit();
+        }
     }
     /// What the auditor says of stock and journals, traffic having ended.
     pub fn audit(&self) -> audit::Report {

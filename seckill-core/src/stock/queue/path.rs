@@ -27,7 +27,9 @@ pub(crate) async fn append(shared: &Shared, attempt: AttemptRecord) -> Result<()
     };
     match appended {
         Ok(at) => {
-            shared.backlog.lies_at(&product, &name, at);
+            if let Some(at) = at {
+                shared.backlog.lies_at(&product, &name, at);
+            }
             Ok(())
         }
         Err(error) => {
