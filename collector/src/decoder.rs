@@ -1,17 +1,19 @@
-//! Decoding and classifying in one: a line's bytes to its fate. Pure and usable without the service;
-//! `seckill top` does. A [`Reader`] does the same with a memory, which changes its speed and nothing else.
+//! Decoding and classifying in one: a line's bytes to its fate. Usable without the service: `seckill top` does. There
+//! is one way for a line, whoever asks; what a [`Reader`] remembers changes its speed and nothing else, but for the
+//! visitors' rates, which are counted in the order of the lines.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use product_events::Event;
 use types::{AccessEvent, Invalid, PageId};
 
-use crate::classify::{AgentMemory, Classifier, ClassifierOptions, FilterReason, Trace, VisitorKey};
+use crate::classify::{AgentMemory, Classifier, ClassifierOptions, FilterReason, Rates, Trace, VisitorKey};
 use crate::decode::envelope::{self, Envelope, Opener};
 use crate::decode::log_format::Format;
-use crate::decode::{DeadReason, Line, decode_as, decode_text};
+use crate::decode::{DeadReason, Line, decode_as, decode_message};
 
-/// How a line ended: exactly one of three.
+/// How a line ended, to be kept: exactly one of three.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fate {
     /// A product event.
@@ -22,7 +24,18 @@ pub enum Fate {
     Dead(DeadReason),
 }
 
-/// Turns lines into fates.
+/// How a line ended, its event having been handed over already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// A product event.
+    Event,
+    /// A good line that is no product event.
+    Filtered(FilterReason),
+    /// No line of a known format.
+    Dead(DeadReason),
+}
+
+/// What lines look like and what they mean; many [`Reader`]s share one.
 #[derive(Debug)]
 pub struct Decoder {
     format: Format,
@@ -42,30 +55,11 @@ impl Decoder {
     pub fn of(format: Format, options: &ClassifierOptions, key: &VisitorKey) -> Result<Self, Invalid> {
         Ok(Self { format, classifier: Classifier::new(options, key)? })
     }
-    /// The fate of a line, with or without its line end, that begins at byte `offset` of its source. A shipper's
-    /// envelope around it is opened; what the envelope says of file and offset does not matter here.
-    pub fn line(&self, bytes: &[u8], offset: u64) -> Fate {
-        self.judge(bytes, offset).0
-    }
-
-    /// The fate of a line as [`Self::line`], and by what it was judged.
-    pub fn judge(&self, bytes: &[u8], offset: u64) -> (Fate, Trace) {
-        if !self.wrapped(bytes) {
-            return self.plain(bytes, offset);
-        }
-        match envelope::open(bytes) {
-            Ok(envelope) => self.plain(envelope.message.as_bytes(), offset),
-            // Neither: the edge's decoder says what is wrong with it.
-            Err(DeadReason::UnknownEnvelope) => self.plain(bytes, offset),
-            Err(reason) => (Fate::Dead(reason), Trace::default()),
-        }
-    }
 
     /// What its lines look like.
     pub fn format(&self) -> &Format {
         &self.format
     }
-
     /// What tells product events from other lines.
     pub fn classifier(&self) -> &Classifier {
         &self.classifier
@@ -76,117 +70,121 @@ impl Decoder {
     fn wrapped(&self, bytes: &[u8]) -> bool {
         envelope::is_one(bytes) && !(self.format.is_json() && decode_as(&self.format, bytes).is_ok())
     }
-
-    /// Opens a record that a shipper made; see [`Opener::open_any`].
-    pub fn open(&self, record: &[u8]) -> Result<Envelope<'static>, DeadReason> {
-        Opener::default().open_any(record).map(Envelope::into_owned)
-    }
-
-    fn plain(&self, bytes: &[u8], offset: u64) -> (Fate, Trace) {
-        self.fate(decode_as(&self.format, bytes), offset, None)
-    }
-
-    fn fate(&self, line: Result<Line<'_>, DeadReason>, offset: u64, memory: Option<&mut AgentMemory>) -> (Fate, Trace) {
-        let (mut fate, mut trace) = (None, Trace::default());
-        let outcome = self.decide(line, offset, memory, &mut trace, |event| {
-            let Event { page, kind, visitor, status, at, offset } = *event;
-            fate = PageId::new(page).ok().map(|page| AccessEvent { page, kind, visitor, status, at, offset });
-        });
-        let fate = match (outcome, fate) {
-            (Outcome::Event, Some(event)) => Fate::Event(event),
-            (Outcome::Event, None) => Fate::Filtered(FilterReason::BadPage),
-            (Outcome::Filtered(reason), _) => Fate::Filtered(reason),
-            (Outcome::Dead(reason), _) => Fate::Dead(reason),
-        };
-        (fate, trace)
-    }
-
-    #[inline]
-    fn decide(
-        &self,
-        line: Result<Line<'_>, DeadReason>,
-        offset: u64,
-        memory: Option<&mut AgentMemory>,
-        trace: &mut Trace,
-        take: impl FnOnce(&Event<'_>),
-    ) -> Outcome {
-        *trace = Trace::default();
-        let line = match line {
-            Ok(line) => line,
-            Err(reason) => return Outcome::Dead(reason),
-        };
-        match self.classifier.judge(&line, memory, trace) {
-            Ok((page, kind)) => {
-                let visitor = self.classifier.visitor(&line);
-                take(&Event { page, kind, visitor, status: line.status, at: line.at, offset });
-                Outcome::Event
-            }
-            Err(reason) => Outcome::Filtered(reason),
-        }
-    }
 }
 
-/// How a line ended, its event having been handed over already.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// A product event.
-    Event,
-    /// A good line that is no product event.
-    Filtered(FilterReason),
-    /// No line of a known format.
-    Dead(DeadReason),
+/// What is remembered from line to line.
+#[derive(Debug, Default)]
+struct Memory {
+    agents: AgentMemory,
+    rates: Rates,
+    /// Hash of the source whose lines are read.
+    source: u64,
+    /// By what the last line was judged.
+    trace: Trace,
 }
 
-/// Turns many lines of one source into fates: the same as a [`Decoder`]'s, without allocating for each line.
+/// Turns lines into fates, one after the other, without allocating for each.
 #[derive(Debug)]
 pub struct Reader {
     decoder: Arc<Decoder>,
     opener: Opener,
-    agents: AgentMemory,
-    trace: Trace,
+    memory: Memory,
 }
 
 impl Reader {
     /// A reader that has seen nothing yet.
     pub fn new(decoder: Arc<Decoder>) -> Self {
-        Self { decoder, opener: Opener::default(), agents: AgentMemory::default(), trace: Trace::default() }
+        Self { decoder, opener: Opener::default(), memory: Memory::default() }
     }
 
-    /// How a line ends, as [`Decoder::line`] says; an event is handed to `take` before.
+    /// Lines are of this source from now on: visitors' rates are counted for each source by itself.
+    pub fn begin(&mut self, source: &str) {
+        let mut hasher = DefaultHasher::new();
+        source.hash(&mut hasher);
+        self.memory.source = hasher.finish();
+    }
+
+    /// How a line ends, with or without its line end, that begins at byte `offset` of its source; an event is handed
+    /// to `take` before. A shipper's envelope around it is opened; what that says of file and offset does not matter
+    /// here.
     #[inline]
     pub fn line(&mut self, bytes: &[u8], offset: u64, take: impl FnOnce(&Event<'_>)) -> Outcome {
-        let Self { decoder, opener, agents, trace } = self;
-        *trace = Trace::default();
+        let Self { decoder, opener, memory } = self;
         if !decoder.wrapped(bytes) {
-            return decoder.decide(decode_as(&decoder.format, bytes), offset, Some(agents), trace, take);
+            return memory.judge(decoder, decode_as(&decoder.format, bytes), offset, take);
         }
-        match opener.open_message(bytes) {
-            Ok(message) => decoder.decide(decode_as(&decoder.format, message), offset, Some(agents), trace, take),
-            Err(DeadReason::UnknownEnvelope) => {
-                decoder.decide(decode_as(&decoder.format, bytes), offset, Some(agents), trace, take)
-            }
-            Err(reason) => Outcome::Dead(reason),
-        }
+        let line = match opener.open_message(bytes) {
+            Ok((message, clean)) => decode_message(&decoder.format, message, clean),
+            // Neither: the edge's decoder says what is wrong with it.
+            Err(DeadReason::UnknownEnvelope) => decode_as(&decoder.format, bytes),
+            Err(reason) => Err(reason),
+        };
+        memory.judge(decoder, line, offset, take)
     }
 
     /// How the message of an envelope ends that an [`Opener`] of the caller's opened.
-    pub fn message(&mut self, message: &str, offset: u64, take: impl FnOnce(&Event<'_>)) -> Outcome {
-        self.decoder.decide(
-            decode_text(&self.decoder.format, message),
-            offset,
-            Some(&mut self.agents),
-            &mut self.trace,
-            take,
-        )
+    #[inline]
+    pub fn message(&mut self, opened: &Envelope<'_>, offset: u64, take: impl FnOnce(&Event<'_>)) -> Outcome {
+        self.memory.judge(&self.decoder, opened.line(&self.decoder.format), offset, take)
     }
 
-    /// The fate of such a message, to be kept, and by what it was judged.
-    pub fn message_fate(&mut self, message: &str, offset: u64) -> (Fate, Trace) {
-        self.decoder.fate(decode_text(&self.decoder.format, message), offset, Some(&mut self.agents))
+    /// The fate of a line as [`Self::line`], to be kept.
+    pub fn fate(&mut self, bytes: &[u8], offset: u64) -> Fate {
+        let mut kept = None;
+        match self.line(bytes, offset, |event| kept = owned(event)) {
+            // Every page that is handed over is fit for an id.
+            Outcome::Event => kept.map_or(Fate::Filtered(FilterReason::BadPage), Fate::Event),
+            Outcome::Filtered(reason) => Fate::Filtered(reason),
+            Outcome::Dead(reason) => Fate::Dead(reason),
+        }
     }
 
     /// By what the last line was judged that was handed over.
     pub fn trace(&self) -> Trace {
-        self.trace
+        self.memory.trace
+    }
+    /// What its lines look like and mean.
+    pub fn decoder(&self) -> &Decoder {
+        &self.decoder
+    }
+    /// Visitors whose rates had to be forgotten while they still counted, since this was last asked.
+    pub fn take_forgotten(&mut self) -> u64 {
+        self.memory.rates.take_forgotten()
+    }
+}
+
+/// The event with nothing borrowed; `None` if its page is none.
+pub(crate) fn owned(event: &Event<'_>) -> Option<AccessEvent> {
+    let Event { page, kind, visitor, status, at, offset } = *event;
+    PageId::new(page).ok().map(|page| AccessEvent { page, kind, visitor, status, at, offset })
+}
+
+impl Memory {
+    #[inline]
+    fn judge(
+        &mut self,
+        decoder: &Decoder,
+        line: Result<Line<'_>, DeadReason>,
+        offset: u64,
+        take: impl FnOnce(&Event<'_>),
+    ) -> Outcome {
+        self.trace = Trace::default();
+        let line = match line {
+            Ok(line) => line,
+            Err(reason) => return Outcome::Dead(reason),
+        };
+        let classifier = &decoder.classifier;
+        let (page, kind) = match classifier.judge(&line, Some(&mut self.agents), &mut self.trace) {
+            Ok(meaning) => meaning,
+            Err(reason) => return Outcome::Filtered(reason),
+        };
+        let visitor = classifier.visitor(&line);
+        if let Some(most) = classifier.most_views(&line, kind)
+            && self.rates.is_over(self.source, visitor, line.at, most)
+        {
+            return Outcome::Filtered(FilterReason::BotRate);
+        }
+        take(&Event { page, kind, visitor, status: line.status, at: line.at, offset });
+        Outcome::Event
     }
 }

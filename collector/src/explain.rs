@@ -14,8 +14,8 @@ use types::{EventKind, PageId, Timestamp};
 use crate::Error;
 use crate::account::Accounting;
 use crate::classify::{Classifier, ClassifierOptions, FilterReason, Hits, VisitorKey};
-use crate::decode::{DeadReason, decode_as};
-use crate::decoder::{Decoder, Fate};
+use crate::decode::DeadReason;
+use crate::decoder::{Decoder, Fate, Reader};
 use crate::redact::redact;
 use crate::store::peek;
 
@@ -113,8 +113,10 @@ pub fn never_matched(options: &ClassifierOptions, folder: &Path) -> Result<(Vec<
 
 /// Explains a log line by line.
 #[derive(Debug)]
-pub struct Explainer<'a> {
-    decoder: &'a Decoder,
+pub struct Explainer {
+    reader: Reader,
+    /// Reads beginnings of dead lines, so that they do not count as lines.
+    trial: Reader,
     books: Accounting,
     hits: Hits,
     kinds: BTreeMap<EventKind, u64>,
@@ -126,11 +128,12 @@ pub struct Explainer<'a> {
     last: Option<Timestamp>,
 }
 
-impl<'a> Explainer<'a> {
+impl Explainer {
     /// Explains by this decoder.
-    pub fn new(decoder: &'a Decoder) -> Self {
+    pub fn new(decoder: Arc<Decoder>) -> Self {
         Self {
-            decoder,
+            reader: Reader::new(Arc::clone(&decoder)),
+            trial: Reader::new(decoder),
             books: Accounting::default(),
             hits: Hits::default(),
             kinds: BTreeMap::new(),
@@ -149,9 +152,10 @@ impl<'a> Explainer<'a> {
         self.books.line();
         let offset = self.offset;
         self.offset += taken;
-        let (fate, trace) = self.decoder.judge(bytes, offset);
+        let fate = self.reader.fate(bytes, offset);
+        let trace = self.reader.trace();
         self.hits.count(trace);
-        let classifier = self.decoder.classifier();
+        let classifier = self.reader.decoder().classifier();
         let pattern = trace.pattern.and_then(|number| classifier.patterns().get(usize::from(number)).cloned());
         let outcome = match fate {
             Fate::Event(event) => {
@@ -164,16 +168,12 @@ impl<'a> Explainer<'a> {
                 } else {
                     self.uncounted += 1;
                 }
-                let visitor_known = self.decoder.open(bytes).is_ok_and(|envelope| {
-                    decode_as(self.decoder.format(), envelope.message.as_bytes())
-                        .is_ok_and(|line| line.visitor.is_some())
-                });
                 Outcome::Event {
                     kind: event.kind,
                     page: event.page,
                     at: event.at,
                     status: event.status,
-                    visitor_known,
+                    visitor_known: trace.named,
                     pattern,
                 }
             }
@@ -196,15 +196,16 @@ impl<'a> Explainer<'a> {
             return None;
         }
         self.placed += 1;
-        let same = |end: usize| self.decoder.line(&bytes[..end], 0) == Fate::Dead(reason);
+        let mut same = |end: usize| self.trial.fate(&bytes[..end], 0) == Fate::Dead(reason);
         Some((0..bytes.len()).rev().find(|end| !same(*end)).unwrap_or(0))
     }
 
     /// What it all came to, with the `most` pages that have most events.
     pub fn finish(self, most: usize) -> Summary {
-        let Self { decoder, mut books, hits, kinds, pages, uncounted, first, last, .. } = self;
-        (books.patterns, books.bots) = hits.named(decoder.classifier());
-        let known = decoder.classifier().patterns().iter();
+        let Self { reader, mut books, hits, kinds, pages, uncounted, first, last, .. } = self;
+        let classifier = reader.decoder().classifier();
+        (books.patterns, books.bots) = hits.named(classifier);
+        let known = classifier.patterns().iter();
         let never_matched = known.filter(|name| !books.patterns.contains_key(*name)).cloned().collect();
         let mut top: Vec<_> = pages.into_iter().collect();
         top.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.as_str().cmp(b.0.as_str())));

@@ -20,6 +20,8 @@ pub const REPEATS: &str = "collector_repeated_lines_total";
 pub const PATTERNS: &str = "collector_pattern_lines_total";
 /// Lines of bots, by the token of the built-in or configured list.
 pub const BOTS: &str = "collector_bot_lines_total";
+/// Visitors whose rates were forgotten too early, for want of room.
+pub const FORGOTTEN: &str = "collector_forgotten_visitors_total";
 /// Dead letters whose bytes were dropped for newer ones.
 pub const DEAD_DROPPED: &str = "collector_dead_letters_dropped_total";
 /// Bytes that wait to be read.
@@ -52,6 +54,11 @@ pub fn describe() {
     describe_counter!(REPEATS, Unit::Count, "Log lines that a shipper sent again and that were dropped");
     describe_counter!(PATTERNS, Unit::Count, "Log lines whose path each configured pattern knew, counted or not");
     describe_counter!(BOTS, Unit::Count, "Log lines of bots, by the token of their user agent");
+    describe_counter!(
+        FORGOTTEN,
+        Unit::Count,
+        "Visitors whose page views of the last ten seconds were forgotten to make room: a robot may have passed"
+    );
     describe_counter!(DEAD_DROPPED, Unit::Count, "Dead letters whose bytes were dropped to make room for newer ones");
     describe_gauge!(BEHIND, Unit::Bytes, "Bytes of the followed logs that wait to be read");
     describe_histogram!(COMMIT_SECONDS, Unit::Seconds, "Time from publishing a chunk of lines to its checkpoint");
@@ -94,6 +101,11 @@ pub(crate) fn behind(bytes: u64, records: u64) {
 }
 pub(crate) fn balance(books: &Accounting) {
     gauge!(UNBALANCED).set(books.lines as f64 - books.ended() as f64);
+}
+pub(crate) fn forgotten_visitors(visitors: u64) {
+    if visitors > 0 {
+        counter!(FORGOTTEN).increment(visitors);
+    }
 }
 pub(crate) fn skipped_records(records: u64) {
     counter!(SKIPPED).increment(records);

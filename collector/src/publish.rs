@@ -1,18 +1,16 @@
 //! Chunks into the event log: one record per chunk and partition, and what could not be decoded without its
 //! bytes. It must never split a chunk's events of one partition, as readers drop repeats by rising offsets.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use eventlog::{EventLog, EventLogError, NewRecord, Retention, Topic, TopicSpec, partition_for};
-use product_events::{Columns, Event};
+use eventlog::{EventLog, EventLogError, NewRecord, Retention, Topic, TopicSpec};
 use types::access::{DeadLetterBatch, DeadLetterNote};
 use types::{Clock, codec, topics};
 
 use crate::Error;
-use crate::batch::Batch;
+use crate::batch::{Batch, Sheet};
 use crate::options::Encoding;
 
 /// How long product events are kept: a day of replay.
@@ -21,15 +19,12 @@ pub const KEEP_EVENTS: Duration = Duration::from_secs(24 * 3600);
 pub const KEEP_DEAD_LETTERS: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Header that repeats the source's name, so that a record's origin is seen without decoding it.
 pub const SOURCE_HEADER: &str = "source";
-/// What one event takes as JSON, about; the text grows where it is more.
-const JSON_BYTES: usize = 256;
 /// Events appended as JSON in one call: with the longest pages and sources some 5 MB, below what a log takes at once.
 const JSON_AT_ONCE: usize = 5_000;
 
 pub(crate) struct Publisher {
     log: Arc<dyn EventLog>,
     clock: Arc<dyn Clock>,
-    partitions: u32,
     events: Topic,
     dead: Topic,
     /// Where each event goes as JSON too, if that is wanted.
@@ -67,29 +62,17 @@ impl Publisher {
         if let Some(json) = &json {
             log.ensure_topic(&spec(json, partitions, KEEP_EVENTS)).await?;
         }
-        Ok(Self { log, clock, partitions, events, dead, json })
+        Ok(Self { log, clock, events, dead, json })
     }
 
-    pub fn pack(&self, chunk: &Batch) -> Result<Parcel, Error> {
+    /// The batch as records; takes its values.
+    pub fn pack(&self, chunk: &mut Batch) -> Result<Parcel, Error> {
         let at = self.clock.now();
         let source = Bytes::copy_from_slice(chunk.source.as_bytes());
-        let mut by_partition: BTreeMap<u32, Columns> = BTreeMap::new();
-        let mut json = Vec::new();
-        for event in &chunk.events {
-            let partition = partition_for(event.page.as_str().as_bytes(), self.partitions);
-            let event = Event::from(event);
-            by_partition.entry(partition).or_default().push(&event);
-            if self.json.is_some() {
-                let mut value = Vec::with_capacity(JSON_BYTES);
-                product_events::write_json(&mut value, &chunk.source, &event);
-                json.push(NewRecord::to_partition(partition, value, at));
-            }
-        }
-        let mut events = Vec::with_capacity(by_partition.len());
-        for (partition, mut batch) in by_partition {
-            let value = batch.finish(&chunk.source)?;
-            events.push(NewRecord::to_partition(partition, value, at).header(SOURCE_HEADER, source.clone()));
-        }
+        let record = |Sheet { partition, value }| NewRecord::to_partition(partition, value, at);
+        let events = std::mem::take(&mut chunk.events);
+        let events = events.into_iter().map(|sheet| record(sheet).header(SOURCE_HEADER, source.clone())).collect();
+        let json = std::mem::take(&mut chunk.json).into_iter().map(record).collect();
         let mut dead = Vec::new();
         if !chunk.dead.is_empty() {
             let note =

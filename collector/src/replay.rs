@@ -16,13 +16,13 @@ use types::Clock;
 
 use crate::Error;
 use crate::account::Accounting;
-use crate::batch::Batch;
+use crate::batch::{Builder, Press, Recipe};
 use crate::decode::DeadReason;
 use crate::decode::log_format::Format;
-use crate::decoder::{Decoder, Fate};
+use crate::decoder::{Decoder, Outcome, Reader};
 use crate::options::Options;
 use crate::publish::Publisher;
-use crate::store::{DeadLetter, Progress, Replay, ReplayFilter, Revived, Store};
+use crate::store::{Progress, Replay, ReplayFilter, Revived, Store};
 
 /// Letters of one replay: as many as a batch of lines has.
 const LETTERS: u32 = 4_096;
@@ -59,8 +59,11 @@ pub async fn replay_dead_letters(
     dry_run: bool,
 ) -> Result<ReplayReport, Error> {
     options.check()?;
-    let decoder =
-        Arc::new(Decoder::of(Format::parse(&options.log_format)?, &options.classifier, &options.visitor_key)?);
+    // A letter has lost its neighbours, and with them its visitor's rate.
+    let classifier = options.classifier.clone().without_rates();
+    let decoder = Arc::new(Decoder::of(Format::parse(&options.log_format)?, &classifier, &options.visitor_key)?);
+    let mut reader = Reader::new(Arc::clone(&decoder));
+    let mut press = Press::new(&Recipe { decoder, partitions: options.partitions, encoding: options.encoding });
     let (folder, now) = (options.state_dir.clone(), clock.now());
     let store = Arc::new(spawn_blocking(move || Store::open(&folder, now)).await??);
     let mut report = ReplayReport::default();
@@ -70,7 +73,7 @@ pub async fn replay_dead_letters(
         let publisher = Publisher::new(log, Arc::clone(&clock), options.partitions, options.encoding).await?;
         if let Some(replay) = store.unfinished_replay()? {
             tracing::warn!(replay = replay.id, "an earlier replay was cut off; finishing it first");
-            report.finished_before = deliver(&store, &publisher, &decoder, replay, &*clock).await?;
+            report.finished_before = deliver(&store, &publisher, &mut press, replay, &*clock).await?;
         }
         Some(publisher)
     };
@@ -86,14 +89,17 @@ pub async fn replay_dead_letters(
                 continue;
             }
             report.tried += 1;
-            match fate(&decoder, *row, letter) {
-                None => report.cut_short += 1,
-                Some(Fate::Dead(reason)) => *report.still_dead.entry(reason).or_default() += 1,
-                Some(Fate::Event(_)) => {
+            if !letter.is_whole() {
+                report.cut_short += 1;
+                continue;
+            }
+            match reader.line(&letter.bytes, row.cast_unsigned(), |_| {}) {
+                Outcome::Dead(reason) => *report.still_dead.entry(reason).or_default() += 1,
+                Outcome::Event => {
                     report.events += 1;
                     alive.push(*row);
                 }
-                Some(Fate::Filtered(_)) => {
+                Outcome::Filtered(_) => {
                     report.filtered += 1;
                     alive.push(*row);
                 }
@@ -101,46 +107,38 @@ pub async fn replay_dead_letters(
         }
         if let (Some(publisher), false) = (&publisher, alive.is_empty()) {
             let replay = store.begin_replay(&alive, clock.now())?;
-            deliver(&store, publisher, &decoder, replay, &*clock).await?;
+            deliver(&store, publisher, &mut press, replay, &*clock).await?;
         }
     }
     report.books = store.accounting()?;
     Ok(report)
 }
 
-/// What a letter is now; `None` if not all of it was kept.
-fn fate(decoder: &Decoder, row: i64, letter: &DeadLetter) -> Option<Fate> {
-    letter.is_whole().then(|| decoder.line(&letter.bytes, row.cast_unsigned()))
-}
-
 /// Publishes a replay's events, then takes its letters out of the store; answers how many events.
 async fn deliver(
     store: &Arc<Store>,
     publisher: &Publisher,
-    decoder: &Decoder,
+    press: &mut Press,
     replay: Replay,
     clock: &dyn Clock,
 ) -> Result<u64, Error> {
     let source: Arc<str> = Arc::from(format!("replay/{}/{}", store.identity()?, replay.id));
     let mut books = store.accounting()?;
-    let (mut events, mut rows) = (Vec::new(), Vec::new());
-    for (row, letter) in &replay.letters {
-        let event = match fate(decoder, *row, letter) {
-            Some(Fate::Event(event)) => {
-                events.push(event);
-                true
-            }
-            Some(Fate::Filtered(_)) => false,
+    let (mut count, mut rows) = (0, Vec::new());
+    let mut builder = Builder::new(press, &source, clock.now());
+    for (row, letter) in replay.letters.iter().filter(|(_, letter)| letter.is_whole()) {
+        let event = match builder.again(row.cast_unsigned(), &letter.bytes) {
+            Outcome::Event => true,
+            Outcome::Filtered(_) => false,
             // Only after the configuration was changed between two attempts.
-            Some(Fate::Dead(_)) | None => continue,
+            Outcome::Dead(_) => continue,
         };
+        count += u64::from(event);
         rows.push(*row);
         books.revive(letter.reason, event);
     }
-    let count = events.len() as u64;
-    let progress = Progress::Replay(Revived { id: replay.id, rows });
-    let batch = Batch { source, events, dead: Vec::new(), tally: Accounting::default(), progress };
-    publisher.send(&mut publisher.pack(&batch)?).await?;
+    let mut batch = builder.finish(source, Progress::Replay(Revived { id: replay.id, rows }))?;
+    publisher.send(&mut publisher.pack(&mut batch)?).await?;
     let (store, now) = (Arc::clone(store), clock.now());
     spawn_blocking(move || store.commit(&batch, books, now)).await??;
     Ok(count)

@@ -16,7 +16,7 @@ use types::codec::CodecError;
 use types::{Clock, Invalid};
 
 use crate::account::Accounting;
-use crate::batch::Batch;
+use crate::batch::{Batch, Recipe};
 use crate::decode::log_format::Format;
 use crate::decoder::Decoder;
 use crate::handle::{Handle, Snapshot};
@@ -109,8 +109,9 @@ impl Collector {
         let publisher =
             Publisher::new(Arc::clone(&log), Arc::clone(&clock), options.partitions, options.encoding).await?;
         let (poll, kind, from_start) = (options.poll, options.source, options.from_start);
-        let (group, partitions) = (options.group.clone(), options.partitions);
-        let (worker_clock, worker_decoder) = (Arc::clone(&clock), Arc::clone(&decoder));
+        let group = options.group.clone();
+        let recipe = Recipe { decoder, partitions: options.partitions, encoding: options.encoding };
+        let (worker_clock, worker_recipe) = (Arc::clone(&clock), recipe.clone());
         let (store, tail, books) = spawn_blocking(move || {
             let store = Arc::new(Store::open(&options.state_dir, worker_clock.now())?);
             let books = store.accounting()?;
@@ -132,13 +133,13 @@ impl Collector {
                 poll: options.poll,
                 watch: options.watch,
             };
-            let tail = Tail::open(tail, Arc::clone(&store), worker_decoder, worker_clock)?;
+            let tail = Tail::open(tail, Arc::clone(&store), &worker_recipe, worker_clock)?;
             Ok::<_, Error>((store, Some(tail), books))
         })
         .await??;
         let topic = if kind.access_log() {
             let (store, clock) = (Arc::clone(&store), Arc::clone(&clock));
-            Some(TopicSource::join(log, &group, from_start, partitions, store, decoder, clock).await?)
+            Some(TopicSource::join(log, &group, from_start, recipe, store, clock).await?)
         } else {
             None
         };
@@ -259,9 +260,9 @@ impl Collector {
     }
 
     /// Publishes a batch, then commits it.
-    async fn deliver(&mut self, batch: Box<Batch>, shutdown: &CancellationToken) -> Result<Ended, Error> {
+    async fn deliver(&mut self, mut batch: Box<Batch>, shutdown: &CancellationToken) -> Result<Ended, Error> {
         let started = Instant::now();
-        let mut parcel = self.publisher.pack(&batch)?;
+        let mut parcel = self.publisher.pack(&mut batch)?;
         let mut pause = FIRST_PAUSE;
         while let Err(error) = self.publisher.send(&mut parcel).await {
             if !error.retryable() {

@@ -1,14 +1,16 @@
 //! What each line is said to become, and what all of them came to, on small lines and on a real log.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+use std::sync::Arc;
+
 use collector::explain::{Explainer, Outcome, Summary};
 use collector::{ClassifierOptions, Decoder, FilterReason};
 
 const EDGE: &str = r#"{"time":"2026-11-11T00:01:00.123Z","remote_addr":"10.0.0.1","method":"GET","uri":"/product/42?x=1","status":200,"visitor":"v1","user_agent":"Firefox"}"#;
 
 fn explain(lines: &[&str]) -> (Vec<String>, Summary) {
-    let decoder = Decoder::new(ClassifierOptions::default()).unwrap();
-    let mut explainer = Explainer::new(&decoder);
+    let decoder = Arc::new(Decoder::new(ClassifierOptions::default()).unwrap());
+    let mut explainer = Explainer::new(decoder);
     let explained = lines
         .iter()
         .map(|line| serde_json::to_string(&explainer.line(line.as_bytes(), line.len() as u64 + 1)).unwrap())
@@ -57,8 +59,8 @@ fn a_real_log_is_explained_to_the_last_line() {
         println!("skipped: {path} is not there");
         return;
     };
-    let decoder = Decoder::new(ClassifierOptions::default()).unwrap();
-    let mut explainer = Explainer::new(&decoder);
+    let decoder = Arc::new(Decoder::new(ClassifierOptions::default()).unwrap());
+    let mut explainer = Explainer::new(decoder);
     let mut bots = 0;
     for line in text.lines() {
         match explainer.line(line.as_bytes(), line.len() as u64 + 1).outcome {

@@ -1,10 +1,10 @@
 //! Every kind of line and its one expected end: golden lines of both formats, and the bad-input table.
 #![allow(clippy::unwrap_used)]
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use collector::decode::{MAX_LINE, Method, decode};
-use collector::{ClassifierOptions, Decoder, Fate};
+use collector::{ClassifierOptions, Decoder, Fate, Reader};
 use proptest::prelude::*;
 
 const HEAD: &str = r#"10.0.0.7 - - [22/Jan/2019:03:56:14 +0330] "#;
@@ -15,8 +15,9 @@ fn combined(request: &str, status: &str, size: &str) -> String {
 
 /// The fate of a line in a few words.
 fn fate(line: &[u8]) -> String {
-    static DECODER: LazyLock<Decoder> = LazyLock::new(|| Decoder::new(ClassifierOptions::default()).unwrap());
-    match DECODER.line(line, 7) {
+    static DECODER: LazyLock<Arc<Decoder>> =
+        LazyLock::new(|| Arc::new(Decoder::new(ClassifierOptions::default()).unwrap()));
+    match Reader::new(Arc::clone(&DECODER)).fate(line, 7) {
         Fate::Event(e) => format!("{} {} {} {}", e.kind.as_str(), e.page, e.status, e.at),
         Fate::Filtered(reason) => format!("filtered {reason}"),
         Fate::Dead(reason) => format!("dead {reason}"),

@@ -4,9 +4,10 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
-use collector::{ClassifierOptions, Decoder, Fate};
+use collector::{ClassifierOptions, Decoder, Fate, Reader};
 use common::{Shop, until};
 
 const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/shop_access.log");
@@ -40,11 +41,11 @@ fn naive(text: &str, bot: impl Fn(&str) -> bool) -> BTreeMap<String, u64> {
 #[test]
 fn raw_views_equal_a_naive_count() {
     let Some(text) = real_log() else { return };
-    let decoder = Decoder::new(ClassifierOptions::raw()).unwrap();
+    let mut reader = Reader::new(Arc::new(Decoder::new(ClassifierOptions::raw()).unwrap()));
     let mut views: BTreeMap<String, u64> = BTreeMap::new();
     let started = Instant::now();
     for line in text.lines() {
-        match decoder.line(line.as_bytes(), 0) {
+        match reader.fate(line.as_bytes(), 0) {
             Fate::Event(event) => *views.entry(event.page.to_string()).or_default() += 1,
             Fate::Filtered(_) => {}
             Fate::Dead(reason) => panic!("{reason}: {line}"),
@@ -80,7 +81,7 @@ async fn every_line_of_the_real_log_is_accounted_for() {
 /// Prints how fast lines are decoded; asserts nothing, as machines differ.
 #[test]
 fn decoding_speed() {
-    let decoder = Decoder::new(ClassifierOptions::default()).unwrap();
+    let mut reader = Reader::new(Arc::new(Decoder::new(ClassifierOptions::default().without_rates()).unwrap()));
     let combined = r#"10.0.0.7 - - [22/Jan/2019:03:56:14 +0330] "GET /product/42/19787/red-shoe-of-the-year HTTP/1.1" 200 30577 "https://shop.example/browse" "Mozilla/5.0 (Linux; Android 6.0; ALE-L21 Build/HuaweiALE-L21) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/66.0.3359.158 Mobile Safari/537.36" "-""#;
     let edge = r#"{"time":"2026-11-11T00:01:00.123Z","remote_addr":"10.0.0.1","method":"GET","uri":"/product/42?a=1","status":200,"bytes":5120,"request_time":0.003,"upstream_status":"200","upstream_time":"0.002","request_id":"0123456789abcdef0123456789abcdef","visitor":"5f2b6c1d","buyer":"","referer":"https://shop.example/","user_agent":"Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0","product":"42"}"#;
     let other = combined.replace("/product/42/", "/browse/42/");
@@ -88,7 +89,7 @@ fn decoding_speed() {
         let started = Instant::now();
         let count = 100_000;
         for offset in 0..count {
-            std::hint::black_box(decoder.line(std::hint::black_box(line.as_bytes()), offset));
+            std::hint::black_box(reader.fate(std::hint::black_box(line.as_bytes()), offset));
         }
         println!("{name}: {:.0} lines/s, {} bytes each", count as f64 / started.elapsed().as_secs_f64(), line.len());
     }

@@ -8,8 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use collector::decode::decode;
-use collector::{ClassifierOptions, Decoder, Opener, Outcome, Reader};
+use collector::{ClassifierOptions, Decoder, Format, Opener, Outcome, Reader};
 use eventlog::partition_for;
 use product_events::Columns;
 
@@ -80,8 +79,7 @@ pub fn run(path: &Path, depth: Depth) -> anyhow::Result<Done> {
                     let opened = opener
                         .open_any(line)
                         .map_err(|reason| anyhow::anyhow!("an envelope does not open: {reason}"))?;
-                    let line = decode(opened.message.as_bytes());
-                    black_box(line.is_ok());
+                    black_box(opened.line(&Format::Auto).is_ok());
                 }
                 Depth::Classify => {
                     let outcome = whole.reader.line(line, offset, |event| {

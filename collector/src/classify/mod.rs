@@ -4,6 +4,7 @@
 mod agents;
 mod bots;
 mod pattern;
+mod rate;
 mod trace;
 mod visitor;
 
@@ -17,6 +18,8 @@ pub(crate) use agents::AgentMemory;
 use bots::Bots;
 pub use bots::bot_tokens;
 use pattern::Pattern;
+pub(crate) use rate::Rates;
+pub use rate::{MAX_RATE, RATE_VISITORS, RATE_WINDOW};
 pub use trace::{Hits, Trace};
 use visitor::VisitorHasher;
 pub use visitor::VisitorKey;
@@ -44,6 +47,8 @@ reasons!(
         NoRequest = "no_request",
         /// The user agent is a known bot's.
         Bot = "bot",
+        /// A page view of a visitor who opens pages faster than people do; see [`ClassifierOptions::views_of_visitor`].
+        BotRate = "bot_rate",
         /// A product's path whose id cannot be a page: too long, `..`, or not printable ASCII.
         BadPage = "bad_page",
         /// A product's path, but another method than this kind of event has (HEAD, for example).
@@ -78,6 +83,13 @@ pub struct ClassifierOptions {
     pub filter_bots: bool,
     /// Parts of user agents that are bots beside the built-in list; case does not matter.
     pub extra_bots: Vec<String>,
+    /// Most page views, in any ten seconds of the log's own time, of a visitor whom the edge names; further ones are
+    /// a robot's (`bot_rate`) until he is slower. 0: no limit. Adding to the cart and attempts to buy are never left
+    /// out for it: they are demand, and what one visitor adds of it is bounded by the analyzer's visitor cap.
+    pub views_of_visitor: u32,
+    /// The same for address and user agent together, which stand for the visitor where nobody names him. Many people
+    /// may share both (one carrier's gateway, one telephone), so it is far higher. 0: no limit.
+    pub views_of_address: u32,
 }
 
 impl Default for ClassifierOptions {
@@ -89,6 +101,8 @@ impl Default for ClassifierOptions {
             attempts: vec!["/v1/sales/{sale}/products/{id}/purchases".to_owned()],
             filter_bots: true,
             extra_bots: Vec::new(),
+            views_of_visitor: 100,
+            views_of_address: 1_000,
         }
     }
 }
@@ -96,7 +110,14 @@ impl Default for ClassifierOptions {
 impl ClassifierOptions {
     /// What `seckill top --raw` counts: every product view, bots included, and nothing else.
     pub fn raw() -> Self {
-        Self { carts: Vec::new(), attempts: Vec::new(), filter_bots: false, ..Self::default() }
+        let none = Self { carts: Vec::new(), attempts: Vec::new(), filter_bots: false, ..Self::default() };
+        none.without_rates()
+    }
+
+    /// The same, whatever a visitor's rate: for lines without their neighbours.
+    #[must_use]
+    pub fn without_rates(self) -> Self {
+        Self { views_of_visitor: 0, views_of_address: 0, ..self }
     }
 
     /// Whether every pattern and token can be used; the refusal names the field.
@@ -149,6 +170,8 @@ pub struct Classifier {
     names: Vec<Arc<str>>,
     bots: Option<Bots>,
     visitors: VisitorHasher,
+    /// Most views in ten seconds of who is named, and of who is known by address and agent; 0 for no limit.
+    most_views: (u32, u32),
 }
 
 impl Classifier {
@@ -170,8 +193,16 @@ impl Classifier {
                 names.push(Arc::from(format!("{} {text}", field.trim_start_matches("classifier."))));
             }
         }
-        let bots = Bots::new(&options.extra_bots)?;
-        Ok(Self { rules, names, bots: options.filter_bots.then_some(bots), visitors: VisitorHasher::new(key) })
+        let bots = options.filter_bots.then_some(Bots::new(&options.extra_bots)?);
+        let most_views = (options.views_of_visitor, options.views_of_address);
+        for (field, most) in
+            [("classifier.views_of_visitor", most_views.0), ("classifier.views_of_address", most_views.1)]
+        {
+            if most > MAX_RATE {
+                return Err(Invalid::new(field, format!("must be at most {MAX_RATE}; 0 is no limit")));
+            }
+        }
+        Ok(Self { rules, names, bots, visitors: VisitorHasher::new(key), most_views })
     }
 
     /// What this line means.
@@ -197,6 +228,14 @@ impl Classifier {
         self.visitors.hash(line)
     }
 
+    /// Most of this that this visitor may do in ten seconds; `None` if there is no limit.
+    #[inline]
+    pub(crate) fn most_views(&self, line: &Line<'_>, kind: EventKind) -> Option<u32> {
+        let (named, by_address) = self.most_views;
+        let most = if line.visitor.is_some() { named } else { by_address };
+        (kind == EventKind::View && most > 0).then_some(most)
+    }
+
     /// The page, which is fit for a [`PageId`], and what was done there; `trace` gets by what that was judged.
     /// Remembers the agents it has judged, if given something to remember them with.
     pub(crate) fn judge<'l>(
@@ -205,6 +244,7 @@ impl Classifier {
         memory: Option<&mut AgentMemory>,
         trace: &mut Trace,
     ) -> Result<(&'l str, EventKind), FilterReason> {
+        trace.named = line.visitor.is_some();
         if line.method == Method::Absent {
             return Err(FilterReason::NoRequest);
         }

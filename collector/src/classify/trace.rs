@@ -13,6 +13,8 @@ pub struct Trace {
     pub pattern: Option<u16>,
     /// The token of the bot.
     pub bot: Option<u16>,
+    /// Whether the edge named the visitor; else address and user agent stand for him.
+    pub named: bool,
 }
 
 impl Classifier {

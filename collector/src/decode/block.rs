@@ -4,11 +4,13 @@
 use wide::u8x16;
 
 /// Bytes of one block.
-pub(super) const WIDTH: usize = 16;
+const WIDTH: usize = 16;
+/// Bytes of a wide one: as many as a word has bits.
+pub(super) const WIDE: usize = 64;
 
 /// Of a JSON string: bit `i` is set where byte `i` is a quote, a backslash or a control character.
 #[inline]
-pub(super) fn string_stops(block: &[u8; WIDTH]) -> u32 {
+fn string_stops(block: &[u8; WIDTH]) -> u32 {
     let bytes = u8x16::new(*block);
     let quotes = bytes.simd_eq(u8x16::splat(b'"'));
     let backslashes = bytes.simd_eq(u8x16::splat(b'\\'));
@@ -18,8 +20,21 @@ pub(super) fn string_stops(block: &[u8; WIDTH]) -> u32 {
 
 /// The block at `at`, unless fewer bytes are left.
 #[inline]
-pub(super) fn block(bytes: &[u8], at: usize) -> Option<&[u8; WIDTH]> {
+fn block(bytes: &[u8], at: usize) -> Option<&[u8; WIDTH]> {
     bytes.get(at..)?.first_chunk()
+}
+
+/// The same of a wide block.
+#[inline]
+pub(super) fn wide(bytes: &[u8], at: usize) -> Option<&[u8; WIDE]> {
+    bytes.get(at..)?.first_chunk()
+}
+
+/// Of a JSON string, as [`string_stops`].
+#[inline]
+pub(super) fn wide_stops(block: &[u8; WIDE]) -> u64 {
+    let (blocks, _) = block.as_chunks::<WIDTH>();
+    blocks.iter().rev().fold(0, |stops, block| stops << WIDTH | u64::from(string_stops(block)))
 }
 
 /// The first byte at or behind `at` that ends or interrupts a JSON string.
@@ -62,6 +77,9 @@ mod tests {
                 for place in [0, length / 2, length - 1] {
                     let mut text = vec![b'a'; length];
                     text[place] = byte;
+                    let mut wide = [b'a'; WIDE];
+                    wide[place] = byte;
+                    assert_eq!(wide_stops(&wide), u64::from(stops) << place, "{byte:#x} at {place}");
                     assert_eq!(string_stop(&text, 0), stops.then_some(place), "{byte:#x} at {place} of {length}");
                     assert_eq!(holds_control(&text), control, "{byte:#x} at {place} of {length}");
                 }

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use super::DeadReason;
-use super::block::{self, WIDTH};
+use super::block::{self, WIDE};
 
 /// Deepest nesting that is followed. Filebeat with all of its metadata stays below 8; serde_json refuses 128.
 pub const MAX_DEPTH: u32 = 64;
@@ -22,6 +22,18 @@ impl<'a> Quoted<'a> {
         if self.escaped { Cow::Owned(unescape(self.raw)) } else { Cow::Borrowed(self.raw) }
     }
 }
+
+/// A string that was copied, its escapes decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Copied {
+    /// Bytes of it.
+    pub length: usize,
+    /// Whether no control character is among its escapes; raw ones are refused.
+    pub clean: bool,
+}
+
+/// Digits that 64 bits hold whatever they are.
+const MAX_DIGITS: usize = 19;
 
 /// Decodes the escapes of a string that [`Scanner::string`] has stepped over.
 pub(super) fn unescape(raw: &str) -> String {
@@ -197,39 +209,62 @@ impl<'a> Scanner<'a> {
         Ok(Quoted { raw, escaped })
     }
 
-    /// A string, decoded into `out`, which is only ever lengthened; answers how much of it is the text. That this
-    /// is UTF-8 is left to whoever reads it: escapes say whole characters, so they cannot mend a broken one.
-    pub fn string_into(&mut self, out: &mut Vec<u8>) -> Result<usize, DeadReason> {
+    /// Steps over a string.
+    #[inline]
+    pub fn skip_string(&mut self) -> Result<(), DeadReason> {
+        let start = self.at;
+        self.expect(b'"')?;
+        self.at = block::string_stop(self.text, self.at).ok_or(DeadReason::Truncated)?;
+        if self.text[self.at] == b'"' && self.text[start..self.at].is_ascii() {
+            self.at += 1;
+            return Ok(());
+        }
+        self.at = start;
+        self.string().map(drop)
+    }
+
+    /// A string, decoded into `out`, which is only ever lengthened. That it is UTF-8 is left to whoever reads it:
+    /// escapes say whole characters, so they cannot mend a broken one.
+    pub fn string_into(&mut self, out: &mut Vec<u8>) -> Result<Copied, DeadReason> {
         self.expect(b'"')?;
         let bytes = self.text;
         // An escape never says more bytes than it has, and a block may be written past the text's end.
-        let room = bytes.len() - self.at + WIDTH;
+        let room = bytes.len() - self.at + WIDE;
         if out.len() < room {
             out.resize(room, 0);
         }
-        let mut to = 0;
-        let mut at = self.at;
+        let (mut at, mut to, mut clean) = (self.at, 0, true);
+        // Where the bytes from `at` on stop, and of how many of them that is known.
+        let (mut stops, mut known) = (0u64, 0usize);
         loop {
-            if let Some(block) = block::block(bytes, at) {
-                out[to..to + WIDTH].copy_from_slice(block);
-                let stops = block::string_stops(block);
+            if let Some(block) = block::wide(bytes, at) {
+                out[to..to + WIDE].copy_from_slice(block);
+                if known == 0 {
+                    (stops, known) = (block::wide_stops(block), WIDE);
+                }
                 if stops == 0 {
-                    (at, to) = (at + WIDTH, to + WIDTH);
+                    (at, to, known) = (at + known, to + known, 0);
                     continue;
                 }
-                let clean = stops.trailing_zeros() as usize;
-                (at, to) = (at + clean, to + clean);
+                let free = stops.trailing_zeros() as usize;
+                (at, to) = (at + free, to + free);
+                // By far the most frequent one: the line's own quotes.
+                if bytes[at] == b'\\' && bytes.get(at + 1) == Some(&b'"') {
+                    out[to] = b'"';
+                    (at, to) = (at + 2, to + 1);
+                    match known.checked_sub(free + 2) {
+                        Some(left) if left > 0 => (stops, known) = (stops >> (free + 2), left),
+                        _ => known = 0,
+                    }
+                    continue;
+                }
+                known = 0;
             }
             match *bytes.get(at).ok_or(DeadReason::Truncated)? {
                 b'"' => break,
                 b'\\' => {
-                    // By far the most frequent one: the line's own quotes.
-                    if bytes.get(at + 1) == Some(&b'"') {
-                        out[to] = b'"';
-                        (at, to) = (at + 2, to + 1);
-                        continue;
-                    }
                     let (character, next) = escape(bytes, at + 1)?;
+                    clean &= character >= ' ';
                     to += character.encode_utf8(&mut out[to..]).len();
                     at = next;
                 }
@@ -241,7 +276,21 @@ impl<'a> Scanner<'a> {
             }
         }
         self.at = at + 1;
-        Ok(to)
+        Ok(Copied { length: to, clean })
+    }
+
+    /// A number without sign, fraction and exponent; `None` if it is another one, or too large.
+    #[inline]
+    pub fn whole(&mut self) -> Result<Option<u64>, DeadReason> {
+        // The text of any number is read as the grammar wants it; these are only the ones that all are.
+        let digits = self.rest().iter().take(MAX_DIGITS).take_while(|b| b.is_ascii_digit()).count();
+        let number = &self.rest()[..digits];
+        let next = self.rest().get(digits);
+        if number.first().is_some_and(|first| *first != b'0') && matches!(next, Some(b',' | b'}')) {
+            self.at += digits;
+            return Ok(Some(number.iter().fold(0, |value, digit| value * 10 + u64::from(digit - b'0'))));
+        }
+        Ok(self.number()?.parse().ok())
     }
 
     /// A number, as it stands.
@@ -349,7 +398,14 @@ mod tests {
         let whole = Scanner::new(text.as_bytes()).string().map(|quoted| quoted.text().into_owned());
         let mut out = Vec::new();
         let into = Scanner::new(text.as_bytes()).string_into(&mut out);
-        (whole, into.map(|length| String::from_utf8(out[..length].to_vec()).expect("characters only")))
+        (
+            whole,
+            into.map(|copied| {
+                let said = String::from_utf8(out[..copied.length].to_vec()).expect("characters only");
+                assert_eq!(copied.clean, !said.contains(|c| c < ' '), "{said:?}");
+                said
+            }),
+        )
     }
 
     /// Text that is nearly JSON.

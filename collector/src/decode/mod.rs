@@ -162,15 +162,13 @@ pub fn decode(line: &[u8]) -> Result<Line<'_>, DeadReason> {
 
 /// Decodes one line of this format, with or without its `\n` or `\r\n`.
 pub fn decode_as<'a>(format: &Format, line: &'a [u8]) -> Result<Line<'a>, DeadReason> {
-    let line = &line[bounds(line)?];
-    by_format(format, std::str::from_utf8(line).map_err(|_| DeadReason::NotUtf8)?)
+    decode_message(format, line, false)
 }
 
-/// The same for a line that is known to be UTF-8, as an envelope's message is.
-pub(crate) fn decode_text<'a>(format: &Format, line: &'a str) -> Result<Line<'a>, DeadReason> {
-    let bounds = bounds(line.as_bytes())?;
-    // What was cut off is ASCII or a whole character, so the bounds lie between characters.
-    by_format(format, line.get(bounds).ok_or(DeadReason::NotUtf8)?)
+/// The same; with `clean` the line is known to hold no control character, which then is not looked for.
+pub(crate) fn decode_message<'a>(format: &Format, line: &'a [u8], clean: bool) -> Result<Line<'a>, DeadReason> {
+    let line = &line[bounds(line, clean)?];
+    by_format(format, std::str::from_utf8(line).map_err(|_| DeadReason::NotUtf8)?)
 }
 
 #[inline]
@@ -183,7 +181,7 @@ fn by_format<'a>(format: &Format, text: &'a str) -> Result<Line<'a>, DeadReason>
 
 /// What every format has in common: not too much, without control characters. Answers where the line stands in
 /// the bytes without its end.
-fn bounds(line: &[u8]) -> Result<std::ops::Range<usize>, DeadReason> {
+fn bounds(line: &[u8], clean: bool) -> Result<std::ops::Range<usize>, DeadReason> {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let end = line.len();
@@ -192,7 +190,7 @@ fn bounds(line: &[u8]) -> Result<std::ops::Range<usize>, DeadReason> {
     if line.len() > MAX_LINE {
         return Err(DeadReason::TooLong);
     }
-    if block::holds_control(line) {
+    if !clean && block::holds_control(line) {
         return Err(if memchr::memchr(0, line).is_some() { DeadReason::Nul } else { DeadReason::Binary });
     }
     Ok(end - line.len()..end)

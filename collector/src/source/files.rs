@@ -82,7 +82,7 @@ impl File {
     pub fn repeats(&mut self, record: &Envelope<'_>, share: usize) -> bool {
         let Some(offset) = record.offset else { return false };
         let mut hasher = DefaultHasher::new();
-        (offset, record.message.as_bytes()).hash(&mut hasher);
+        (offset, &*record.message).hash(&mut hasher);
         let line = hasher.finish();
         if !self.seen.insert(line) {
             return true;
@@ -138,7 +138,8 @@ mod tests {
 
     fn line(path: &'static str, offset: u64, text: String) -> Envelope<'static> {
         Envelope {
-            message: Cow::Owned(text),
+            message: Cow::Owned(text.into_bytes()),
+            clean: false,
             offset: Some(offset),
             origin: Origin { host: Some(Cow::Borrowed("web-1")), path: Some(Cow::Borrowed(path)), ..Origin::default() },
         }

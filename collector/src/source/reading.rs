@@ -5,12 +5,12 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use eventlog::{Record, TopicPartition};
+use product_events::EncodeError;
 use types::Timestamp;
 
 use super::files::{Files, Key};
-use crate::batch::{Batch, Builder, Place};
+use crate::batch::{Batch, Builder, Place, Press};
 use crate::decode::envelope::Opener;
-use crate::decoder::{Decoder, Reader};
 use crate::metrics;
 use crate::store::{PartitionProgress, Progress};
 
@@ -46,27 +46,27 @@ impl Reading {
     pub fn build(
         &mut self,
         records: &[Record],
-        decoder: &Decoder,
-        reader: &mut Reader,
+        press: &mut Press,
         now: Timestamp,
         topic: Arc<str>,
-    ) -> Built {
+    ) -> Result<Built, EncodeError> {
         let (old, new) = records.split_at(records.partition_point(|record| record.offset < self.next));
         if let Some((offset, expected)) = self.expected
             && let Some(found) = old.iter().find(|record| record.offset == offset)
         {
             if mark(found) != expected {
-                return Built::Another;
+                return Ok(Built::Another);
             }
             self.expected = None;
         }
         if let Some(last) = old.last() {
-            // Counted when they were taken; here they only say what their files have shown so far.
-            self.read(old, reader, &mut Builder::new(decoder, now));
+            // Counted when they were taken; here they only say what their files and visitors have shown so far.
+            let source = self.source.clone().unwrap_or_default();
+            self.read(old, &mut Builder::new(press, &source, now));
             self.rereading = last.offset + 1 < self.next;
         }
         let (Some(source), Some(first), Some(last)) = (self.source.clone(), new.first(), new.last()) else {
-            return Built::Nothing;
+            return Ok(Built::Nothing);
         };
         self.rereading = false;
         if self.continuing && first.offset > self.next {
@@ -74,9 +74,8 @@ impl Reading {
             metrics::skipped_records(lost);
             tracing::error!(source = &*source, next = self.next, lost, "records were deleted before they were read");
         }
-        let mut builder = Builder::new(decoder, now);
-        self.read(new, reader, &mut builder);
-        let (events, dead, tally) = builder.finish();
+        let mut builder = Builder::new(press, &source, now);
+        self.read(new, &mut builder);
         self.next = last.offset + 1;
         self.end = self.end.max(self.next);
         self.continuing = true;
@@ -87,11 +86,11 @@ impl Reading {
             next: self.next,
             last_mark: Some(mark(last)),
         });
-        Built::Batch(Box::new(Batch { source, events, dead, tally, progress }))
+        Ok(Built::Batch(builder.finish(source, progress)?))
     }
 
     /// Gives each record its end.
-    fn read(&mut self, records: &[Record], reader: &mut Reader, builder: &mut Builder<'_>) {
+    fn read(&mut self, records: &[Record], builder: &mut Builder<'_>) {
         let mut doubted: Vec<Key> = Vec::new();
         for record in records {
             let value = record.value.as_deref().unwrap_or_default();
@@ -113,8 +112,7 @@ impl Reading {
                 continue;
             }
             let place = || Place { file: file.name.clone(), offset: opened.offset };
-            let judged = reader.message_fate(&opened.message, record.offset);
-            builder.judged(&mut file.timeline, record.offset, opened.message.as_bytes(), judged, place);
+            builder.message(&mut file.timeline, record.offset, &opened, place);
             if file.timeline.in_doubt() && !doubted.contains(&key) {
                 doubted.push(key);
             }

@@ -18,9 +18,8 @@ use super::files::Files;
 use super::reading::{Built, Reading, mark};
 use super::resume::{Known, Resume, resume};
 use crate::Error;
-use crate::batch::Batch;
+use crate::batch::{Batch, Press, Recipe};
 use crate::decode::envelope::Opener;
-use crate::decoder::{Decoder, Reader};
 use crate::metrics;
 use crate::store::{PartitionProgress, Store};
 
@@ -63,9 +62,9 @@ pub(crate) struct TopicSource {
     group: Group,
     from_start: bool,
     store: Arc<Store>,
-    decoder: Arc<Decoder>,
+    recipe: Recipe,
     /// Away while a batch is made.
-    reader: Option<Reader>,
+    press: Option<Press>,
     clock: Arc<dyn Clock>,
     partitions: BTreeMap<u32, Reading>,
     /// Assigned, and not yet known where to begin.
@@ -76,22 +75,21 @@ pub(crate) struct TopicSource {
 }
 
 impl TopicSource {
-    /// Joins the group. Makes the topic with `partitions` partitions if it is not there; otherwise it stays as
-    /// whoever runs the log made it.
+    /// Joins the group. Makes the topic with as many partitions as `product-events` has if it is not there; otherwise
+    /// it stays as whoever runs the log made it.
     pub async fn join(
         log: Arc<dyn EventLog>,
         group: &str,
         from_start: bool,
-        partitions: u32,
+        recipe: Recipe,
         store: Arc<Store>,
-        decoder: Arc<Decoder>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Error> {
         let topic = Topic::new(topics::ACCESS_LOG)?;
         let group = Group::new(group)?;
         if matches!(log.partitions(&topic).await, Err(EventLogError::NoSuchTopic(_))) {
             let retention = Retention::Time(KEEP_LINES);
-            log.ensure_topic(&TopicSpec { topic: topic.clone(), partitions, retention }).await?;
+            log.ensure_topic(&TopicSpec { topic: topic.clone(), partitions: recipe.partitions, retention }).await?;
         }
         // Where to begin is decided here. If the log must choose, because what was to be read is not kept any
         // more, it shall choose the oldest.
@@ -106,8 +104,8 @@ impl TopicSource {
             group,
             from_start,
             store,
-            decoder,
-            reader: None,
+            recipe,
+            press: None,
             clock,
             partitions: BTreeMap::new(),
             unsettled: VecDeque::new(),
@@ -304,14 +302,15 @@ impl TopicSource {
         }
         let Some(mut reading) = self.partitions.remove(&number) else { return Ok(None) };
         let records: Vec<_> = self.waiting.drain(..run).collect();
-        let (decoder, now, topic) = (Arc::clone(&self.decoder), self.clock.now(), Arc::clone(&self.name));
-        let mut reader = self.reader.take().unwrap_or_else(|| Reader::new(Arc::clone(&self.decoder)));
-        let (reading, reader, built) = spawn_blocking(move || {
-            let built = reading.build(&records, &decoder, &mut reader, now, topic);
-            (reading, reader, built)
+        let (now, topic) = (self.clock.now(), Arc::clone(&self.name));
+        let mut press = self.press.take().unwrap_or_else(|| Press::new(&self.recipe));
+        let (reading, press, built) = spawn_blocking(move || {
+            let built = reading.build(&records, &mut press, now, topic);
+            (reading, press, built)
         })
         .await?;
-        self.reader = Some(reader);
+        self.press = Some(press);
+        let built = built?;
         if matches!(built, Built::Another) {
             another(number, Known { own: Some(reading.next), committed: None, end: reading.end });
             if let Err(error) = self.begin(&reading.partition, 0, None, reading.end, false).await {

@@ -7,15 +7,15 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use product_events::EncodeError;
 use sha2::{Digest, Sha256};
 use types::{Clock, Timestamp};
 
 use super::content::Content;
 use super::lines::{Cut, Lines};
 use super::names;
-use crate::batch::{Batch, Builder, Place, Timeline};
+use crate::batch::{Batch, Builder, Place, Press, Timeline};
 use crate::decode::{DeadReason, MAX_LINE};
-use crate::decoder::Decoder;
 use crate::metrics;
 use crate::sanity::Pace;
 use crate::store::{Checkpoint, Progress, Remembered, Store, StoreError};
@@ -193,6 +193,7 @@ pub(crate) enum Read {
 pub(crate) enum Trouble {
     File(io::Error),
     Store(StoreError),
+    Encode(EncodeError),
 }
 impl From<io::Error> for Trouble {
     fn from(e: io::Error) -> Self {
@@ -204,11 +205,16 @@ impl From<StoreError> for Trouble {
         Self::Store(e)
     }
 }
+impl From<EncodeError> for Trouble {
+    fn from(e: EncodeError) -> Self {
+        Self::Encode(e)
+    }
+}
 
 /// What reading takes besides the file.
 pub(crate) struct Desk<'a> {
     pub store: &'a Store,
-    pub decoder: &'a Decoder,
+    pub press: &'a mut Press,
     pub clock: &'a dyn Clock,
     /// The clock's present moment.
     pub now: Timestamp,
@@ -365,7 +371,7 @@ impl Followed {
     /// The next chunk. With `last` the bytes behind the last line end are a line, and the file is done with.
     pub fn read(&mut self, desk: &mut Desk<'_>, log: &Path, last: bool) -> Result<Read, Trouble> {
         if self.gone {
-            return self.cut(desk, true).map_err(Trouble::Store);
+            return self.cut(desk, true);
         }
         if self.content.is_none() && !self.take_up(log)? {
             return Ok(Read::Lost);
@@ -394,7 +400,7 @@ impl Followed {
         self.prefix = prefix;
         self.length = length.max(self.lines.read_end());
         self.modified = modified(&about);
-        let read = self.cut(desk, last).map_err(Trouble::Store);
+        let read = self.cut(desk, last);
         self.lines.give_back(desk.big);
         read
     }
@@ -420,27 +426,26 @@ impl Followed {
             self.broken = None;
         }
         self.length = self.lines.read_end() + u64::from(!ended);
-        let read = self.cut(desk, ended).map_err(Trouble::Store);
+        let read = self.cut(desk, ended);
         self.lines.give_back(desk.big);
         read
     }
 
-    fn cut(&mut self, desk: &Desk<'_>, last: bool) -> Result<Read, StoreError> {
+    fn cut(&mut self, desk: &mut Desk<'_>, last: bool) -> Result<Read, Trouble> {
         let source = match &self.name {
             Some(name) => Arc::clone(name),
             None if self.prefix.is_empty() => Arc::from(""),
             None => self.christen(desk.store)?,
         };
-        let mut builder = Builder::new(desk.decoder, desk.now);
+        let mut builder = Builder::new(desk.press, &source, desk.now);
         let mut timeline = Timeline::at(self.pace);
         self.lines.cut(last, |offset, cut| match cut {
             Cut::Line(bytes) => builder.line(&mut timeline, offset, bytes, Place::default),
             Cut::TooLong(head) => builder.unreadable(offset, DeadReason::TooLong, head, false),
         });
         builder.settle(&mut timeline);
-        let (events, dead, tally) = builder.finish();
-        self.more = tally.lines > 0;
-        if tally.lines == 0 && !last {
+        self.more = builder.lines() > 0;
+        if !self.more && !last {
             return Ok(Read::Nothing);
         }
         self.pace = timeline.pace();
@@ -454,7 +459,7 @@ impl Followed {
             finished: last && self.lines.position() == self.lines.read_end(),
             pace: self.pace,
         };
-        Ok(Read::Chunk(Box::new(Batch { source, events, dead, tally, progress: Progress::File(checkpoint) })))
+        Ok(Read::Chunk(builder.finish(source, Progress::File(checkpoint))?))
     }
 
     /// Device, inode and fingerprint say which file it is; the number that the store gave it tells it from a

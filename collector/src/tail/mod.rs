@@ -38,9 +38,8 @@ pub(crate) use self::file::Fingerprint;
 use self::file::{Desk, Trouble};
 use self::log::{Begin, Log};
 use self::names::Patterns;
-use crate::batch::Batch;
-use crate::decoder::Decoder;
-use crate::store::{Store, StoreError};
+use crate::batch::{Batch, Press, Recipe};
+use crate::store::Store;
 
 /// How long a rotated file must have been quiet, in real time, before it is done with: a writer may hold it
 /// open until it is told to reopen its log. Nothing waits for this, the new file is read meanwhile.
@@ -132,7 +131,7 @@ pub(crate) struct Tail {
     full: bool,
     big: Vec<u8>,
     store: Arc<Store>,
-    decoder: Arc<Decoder>,
+    press: Press,
     clock: Arc<dyn Clock>,
 }
 
@@ -141,7 +140,7 @@ impl Tail {
     pub fn open(
         options: TailOptions,
         store: Arc<Store>,
-        decoder: Arc<Decoder>,
+        recipe: &Recipe,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, crate::Error> {
         let mut tail = Self {
@@ -158,7 +157,7 @@ impl Tail {
             full: false,
             big: Vec::new(),
             store,
-            decoder,
+            press: Press::new(recipe),
             clock,
             options,
         };
@@ -172,7 +171,7 @@ impl Tail {
     }
 
     /// The next chunk of any log, each in its turn; `None` if there is no whole line more.
-    pub fn next_chunk(&mut self) -> Result<Option<Box<Batch>>, StoreError> {
+    pub fn next_chunk(&mut self) -> Result<Option<Box<Batch>>, crate::Error> {
         self.hear()?;
         self.sweep()?;
         while let Some(at) = self.queue.pop_front() {
@@ -219,10 +218,10 @@ impl Tail {
     }
 
     /// Attends to a log and, with `read`, answers its next chunk.
-    fn look(&mut self, at: usize, read: bool) -> Result<Option<Box<Batch>>, StoreError> {
+    fn look(&mut self, at: usize, read: bool) -> Result<Option<Box<Batch>>, crate::Error> {
         let mut desk = Desk {
             store: &self.store,
-            decoder: &self.decoder,
+            press: &mut self.press,
             clock: &*self.clock,
             now: self.clock.now(),
             big: &mut self.big,
@@ -255,7 +254,7 @@ impl Tail {
     }
 
     /// Queues the logs of which something was heard.
-    fn hear(&mut self) -> Result<(), StoreError> {
+    fn hear(&mut self) -> Result<(), crate::Error> {
         let heard = self.ears.take();
         let mut news = heard.folder;
         for path in &heard.paths {
@@ -286,7 +285,7 @@ impl Tail {
     }
 
     /// Looks at logs of which nothing was heard: at those of deaf folders at each poll, at all every [`SWEEP`].
-    fn sweep(&mut self) -> Result<(), StoreError> {
+    fn sweep(&mut self) -> Result<(), crate::Error> {
         let due = |since: Option<Instant>, every: Duration| since.is_none_or(|since| since.elapsed() >= every);
         if !self.patterns.is_empty() && due(self.scanned, SCAN) {
             self.scan()?;
@@ -344,7 +343,7 @@ impl Tail {
     }
 
     /// Looks for files that patterns name and nobody follows yet.
-    fn scan(&mut self) -> Result<(), StoreError> {
+    fn scan(&mut self) -> Result<(), crate::Error> {
         if self.patterns.is_empty() {
             return Ok(());
         }
@@ -382,7 +381,7 @@ impl Tail {
         })
     }
 
-    fn follow(&mut self, path: PathBuf, by_pattern: bool) -> Result<(), StoreError> {
+    fn follow(&mut self, path: PathBuf, by_pattern: bool) -> Result<(), crate::Error> {
         if self.logs.len() >= MAX_LOGS {
             if !std::mem::replace(&mut self.full, true) {
                 tracing::error!(most = MAX_LOGS, path = %path.display(), "too many logs; this one and later ones are not followed");
@@ -412,10 +411,11 @@ impl Tail {
 }
 
 /// Tells a file's trouble, which is waited out, from the store's, which is not.
-fn filed<T>(result: Result<T, Trouble>) -> Result<Result<T, io::Error>, StoreError> {
+fn filed<T>(result: Result<T, Trouble>) -> Result<Result<T, io::Error>, crate::Error> {
     match result {
         Ok(value) => Ok(Ok(value)),
         Err(Trouble::File(error)) => Ok(Err(error)),
-        Err(Trouble::Store(error)) => Err(error),
+        Err(Trouble::Store(error)) => Err(error.into()),
+        Err(Trouble::Encode(error)) => Err(error.into()),
     }
 }

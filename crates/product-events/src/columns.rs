@@ -12,8 +12,9 @@ use arrow_schema::{DataType, Field, Schema, TimeUnit};
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use rustc_hash::FxHasher;
+use types::{EventKind, Timestamp, VisitorHash};
 
-use crate::{EncodeError, Event, MAX_EVENTS, MAX_VALUE, SOURCE, VERSION, kind_number};
+use crate::{EncodeError, Event, MAX_EVENTS, MAX_VALUE, SOURCE, VERSION, kind_number, numbered_kind};
 
 /// Zone of column `at`, as Arrow writes it.
 pub(crate) const ZONE: &str = "UTC";
@@ -28,6 +29,8 @@ pub struct Columns {
     at: Vec<i64>,
     offset: Vec<u64>,
     pages: Pages,
+    /// Whether an event came behind one with a later offset.
+    unordered: bool,
 }
 
 /// The dictionary: each page once, in the order they came.
@@ -39,6 +42,13 @@ struct Pages {
 }
 
 impl Pages {
+    fn page(&self, number: i32) -> &str {
+        let at = number as usize;
+        let start = if at == 0 { 0 } else { self.ends[at - 1] as usize };
+        // Whole pages are text.
+        std::str::from_utf8(&self.text[start..self.ends[at] as usize]).unwrap_or_default()
+    }
+
     fn intern(&mut self, page: &str) -> i32 {
         let hasher = BuildHasherDefault::<FxHasher>::default();
         let Self { text, ends, index } = self;
@@ -66,14 +76,29 @@ impl Pages {
 }
 
 impl Columns {
-    /// Appends an event.
+    /// Appends an event. Readers want rising offsets; if one may come late, [`Self::sort`] before the end.
+    #[inline]
     pub fn push(&mut self, event: &Event<'_>) {
         self.page.push(self.pages.intern(event.page));
         self.kind.push(kind_number(event.kind));
         self.visitor.push(event.visitor.0);
         self.status.push(event.status);
         self.at.push(event.at.millis());
+        self.unordered |= self.offset.last().is_some_and(|last| *last > event.offset);
         self.offset.push(event.offset);
+    }
+
+    /// The events so far, in the order in which they came.
+    pub fn events(&self) -> impl Iterator<Item = Event<'_>> {
+        (0..self.len()).map(|row| Event {
+            page: self.pages.page(self.page[row]),
+            // Both were pushed as what they are read as.
+            kind: numbered_kind(self.kind[row]).unwrap_or(EventKind::View),
+            visitor: VisitorHash(self.visitor[row]),
+            status: self.status[row],
+            at: Timestamp::from_millis(self.at[row]),
+            offset: self.offset[row],
+        })
     }
     /// Events in it.
     pub fn len(&self) -> usize {
@@ -95,6 +120,7 @@ impl Columns {
         self.status.clear();
         self.at.clear();
         self.offset.clear();
+        self.unordered = false;
         self.pages.text.clear();
         self.pages.ends.clear();
         self.pages.index.clear();
@@ -113,6 +139,24 @@ impl Columns {
             value if value.len() > MAX_VALUE => Err(EncodeError::TooLarge { events, bytes: value.len() }),
             value => Ok(value),
         }
+    }
+
+    /// Puts the events in the order of their offsets; costs nothing if they came so.
+    pub fn sort(&mut self) {
+        fn arrange<T: Copy>(values: &mut Vec<T>, order: &[usize]) {
+            *values = order.iter().map(|row| values[*row]).collect();
+        }
+        if !std::mem::take(&mut self.unordered) {
+            return;
+        }
+        let mut order: Vec<usize> = (0..self.len()).collect();
+        order.sort_by_key(|row| self.offset[*row]);
+        arrange(&mut self.page, &order);
+        arrange(&mut self.kind, &order);
+        arrange(&mut self.visitor, &order);
+        arrange(&mut self.status, &order);
+        arrange(&mut self.at, &order);
+        arrange(&mut self.offset, &order);
     }
 
     fn write(&mut self, source: &str) -> Result<Vec<u8>, EncodeError> {

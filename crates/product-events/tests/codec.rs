@@ -273,3 +273,25 @@ fn the_fuzzers_corpus_is_read_or_refused() {
         }
     }
 }
+
+#[test]
+fn events_that_come_late_are_put_in_their_place_when_asked() {
+    let page = |n: u64| ["7", "8", "7", "9"][n as usize % 4];
+    let event = |offset| Event {
+        page: page(offset),
+        kind: EventKind::ALL[offset as usize % 3],
+        visitor: VisitorHash(offset * 3),
+        status: 200 + offset as u16,
+        at: Timestamp::from_seconds(offset as i64),
+        offset,
+    };
+    let mut columns = Columns::default();
+    for offset in [1, 5, 6, 2, 9, 3] {
+        columns.push(&event(offset));
+    }
+    columns.sort();
+    assert_eq!(columns.events().collect::<Vec<_>>(), [1, 2, 3, 5, 6, 9].map(event));
+    let read = decode(&columns.finish("s").unwrap()).unwrap();
+    assert_eq!(read.events.iter().map(|e| e.offset).collect::<Vec<_>>(), [1, 2, 3, 5, 6, 9]);
+    assert_eq!(read.events.iter().map(Event::from).collect::<Vec<_>>(), [1, 2, 3, 5, 6, 9].map(event));
+}

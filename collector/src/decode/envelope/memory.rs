@@ -1,7 +1,8 @@
 //! Members that were validated before, recognised by comparing bytes instead of parsing them again. Sound
 //! because equal bytes parse equally: only what delimits itself (object, array, string) is kept. Bounded.
 
-use super::{Fact, Place, Span};
+use super::found::Span;
+use super::members::{Fact, Place};
 
 /// Members remembered, two for each slot. A shipper's record has about eight constant ones and writes each map's keys
 /// in several orders.
@@ -10,6 +11,9 @@ const SLOTS: usize = 256;
 const LENGTHS: std::ops::RangeInclusive<usize> = 16..=2048;
 /// Bytes from which a member's slot is found: its key and the beginning of what it holds.
 const HEAD: usize = 24;
+/// Bytes compared at once. No member that is kept is shorter.
+const PIECE: usize = 16;
+const _: () = assert!(*LENGTHS.start() >= PIECE);
 
 /// One member: its bytes and what was read in them, as offsets from its first byte.
 #[derive(Debug, Default)]
@@ -44,7 +48,7 @@ impl Memory {
         [first, first ^ 1]
             .into_iter()
             .map(|slot| &self.0[slot])
-            .find(|member| member.place == place && !member.bytes.is_empty() && rest.starts_with(&member.bytes))
+            .find(|member| member.place == place && !member.bytes.is_empty() && begins(rest, &member.bytes))
     }
 
     /// Keeps a member that was validated: its bytes, `head` being those with what follows it in the record.
@@ -73,13 +77,24 @@ impl Memory {
     }
 }
 
-/// Multiplicative mixing; a collision only costs a parse.
+/// Whether `rest` begins with a member's bytes, as `starts_with` says; members are too short for a call to be worth it.
+#[inline]
+fn begins(rest: &[u8], member: &[u8]) -> bool {
+    let Some(rest) = rest.get(..member.len()) else { return false };
+    let ((pieces, _), (others, _)) = (rest.as_chunks::<PIECE>(), member.as_chunks::<PIECE>());
+    let same = |a: &[u8; PIECE], b: &[u8; PIECE]| u128::from_ne_bytes(*a) == u128::from_ne_bytes(*b);
+    // The last piece overlaps the one before it, so that nothing is left over.
+    let ends = rest.last_chunk().zip(member.last_chunk());
+    pieces.iter().zip(others).all(|(a, b)| same(a, b)) && ends.is_some_and(|(a, b)| same(a, b))
+}
+
+/// Mixing of the key's beginning and of what tells one order of a map's members from another; a collision only costs
+/// a parse.
 #[inline]
 fn slot(rest: &[u8]) -> Option<usize> {
     let head = rest.first_chunk::<HEAD>()?;
     let (words, _) = head.as_chunks::<8>();
-    let mixed = words.iter().fold(0u64, |mixed, word| {
-        (mixed.rotate_left(25) ^ u64::from_le_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-    });
+    let mix = |word: usize, by: u64| u64::from_le_bytes(words[word]).wrapping_mul(by);
+    let mixed = mix(0, 0x9e37_79b9_7f4a_7c15) ^ mix(1, 0xbf58_476d_1ce4_e5b9) ^ mix(2, 0x94d0_49bb_1331_11eb);
     Some((mixed >> (64 - SLOTS.ilog2())) as usize)
 }

@@ -57,7 +57,7 @@ pub(super) fn read(
     mut each: impl FnMut(Explained) -> io::Result<()>,
 ) -> anyhow::Result<Summary> {
     let decoder = Decoder::new(config.collector.classifier.clone())?;
-    let mut explainer = Explainer::new(&decoder);
+    let mut explainer = Explainer::new(Arc::new(decoder));
     let mut reader = top::open(file)?;
     let mut bytes = Vec::with_capacity(1024);
     while let Some(taken) =

@@ -5,11 +5,12 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use analyzer::engine::FinalWindow;
 use analyzer::top::{Top, TopLine, TopOptions};
 use anyhow::Context;
-use collector::{ClassifierOptions, Decoder, Fate};
+use collector::{ClassifierOptions, DeadReason, Decoder, Outcome, Reader};
 use flate2::read::MultiGzDecoder;
 use types::Timestamp;
 
@@ -40,7 +41,10 @@ pub fn run(args: &TopArgs) -> anyhow::Result<ExitCode> {
     let base = if args.raw { TopOptions::raw() } else { TopOptions::default() };
     let options = TopOptions { window: args.window, slide: args.slide, lateness: args.lateness, ..base };
     let mut top = Top::new(&options)?;
-    let decoder = Decoder::new(if args.raw { ClassifierOptions::raw() } else { ClassifierOptions::default() })?;
+    let classifier = if args.raw { ClassifierOptions::raw() } else { ClassifierOptions::default() };
+    let decoder = Arc::new(Decoder::new(classifier)?);
+    // All files are one log, the older ones before.
+    let mut lines = Reader::new(Arc::clone(&decoder));
 
     let mut out = BufWriter::with_capacity(CHUNK, io::stdout().lock());
     let mut failed: io::Result<()> = Ok(());
@@ -66,16 +70,19 @@ pub fn run(args: &TopArgs) -> anyhow::Result<ExitCode> {
             next_line(&mut reader, &mut line).with_context(|| format!("cannot read {}", path.display()))?
         {
             seen.lines += 1;
-            let fate = if line.len() > MAX_LINE { None } else { Some(decoder.line(&line, offset)) };
-            offset += taken;
-            match fate {
-                Some(Fate::Event(event)) => {
-                    seen.events += 1;
+            let outcome = if line.len() > MAX_LINE {
+                Outcome::Dead(DeadReason::TooLong)
+            } else {
+                lines.line(&line, offset, |event| {
                     newest = newest.max(event.at);
-                    top.push(event.page.as_str(), event.kind, event.visitor, event.at, |w| emit(w, newest));
-                }
-                Some(Fate::Filtered(_)) => seen.filtered += 1,
-                Some(Fate::Dead(_)) | None => seen.dead += 1,
+                    top.push(event.page, event.kind, event.visitor, event.at, |w| emit(w, newest));
+                })
+            };
+            offset += taken;
+            match outcome {
+                Outcome::Event => seen.events += 1,
+                Outcome::Filtered(_) => seen.filtered += 1,
+                Outcome::Dead(_) => seen.dead += 1,
             }
         }
     }
@@ -131,7 +138,7 @@ fn table(out: &mut impl Write, window: &FinalWindow, seen: &Seen) -> io::Result<
 
 /// Rotated logs are usually named newest first; the engine wants the oldest first. Standard input keeps the
 /// order given, as it cannot be looked at beforehand.
-fn in_order_of_time(files: &[PathBuf], decoder: &Decoder) -> anyhow::Result<Vec<PathBuf>> {
+fn in_order_of_time(files: &[PathBuf], decoder: &Arc<Decoder>) -> anyhow::Result<Vec<PathBuf>> {
     if files.len() < 2 || files.iter().any(|f| !f.is_file()) {
         return Ok(files.to_vec());
     }
@@ -144,18 +151,20 @@ fn in_order_of_time(files: &[PathBuf], decoder: &Decoder) -> anyhow::Result<Vec<
     Ok(dated.into_iter().map(|(_, path)| path).collect())
 }
 
-fn first_time(path: &Path, decoder: &Decoder) -> anyhow::Result<Option<Timestamp>> {
+fn first_time(path: &Path, decoder: &Arc<Decoder>) -> anyhow::Result<Option<Timestamp>> {
     let mut reader = open(path)?;
     let mut line = Vec::new();
+    let (mut lines, mut first) = (Reader::new(Arc::clone(decoder)), None);
     for _ in 0..PEEK_LINES {
         if next_line(&mut reader, &mut line)?.is_none() {
             break;
         }
-        if let Fate::Event(event) = decoder.line(&line, 0) {
-            return Ok(Some(event.at));
+        lines.line(&line, 0, |event| first = Some(event.at));
+        if first.is_some() {
+            break;
         }
     }
-    Ok(None)
+    Ok(first)
 }
 
 /// Opens a log: `-` is standard input, what ends in .gz is unpacked.
