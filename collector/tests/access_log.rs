@@ -192,6 +192,27 @@ async fn what_is_no_line_is_a_dead_letter_with_its_record() {
     assert_eq!(noted, 8);
 }
 
+/// The row "Kafka record, wrong key": whatever the key is, and whichever partition it would belong to, the record is
+/// read where it lies, once.
+#[tokio::test]
+async fn a_records_key_means_nothing() {
+    let shop = shop().await;
+    let web = Shipper::new(&shop, "web-1", 0);
+    let keys: [Option<&'static [u8]>; 5] = [None, Some(b""), Some(b"web-2"), Some(b"\xff\x00"), Some(&[b'k'; 4096])];
+    let records = keys.iter().enumerate().map(|(n, key)| {
+        let n = n as u64;
+        NewRecord { key: key.map(Bytes::from_static), ..web.record(n * 300, &line(n % 7, n)) }
+    });
+    web.ship(records.collect()).await;
+    // The same lines again under other keys, one partition: repeats by file and offset.
+    web.lines(0..5).await;
+    let running = shop.start().await;
+    counted_lines(&running.handle, 10).await;
+    assert_eq!(running.handle.accounting().repeats, 5);
+    running.stop().await;
+    assert_eq!(shop.counted().await, (expected(0..5), 0));
+}
+
 #[tokio::test]
 async fn members_share_the_partitions_and_take_over_from_each_other() {
     let shop = shop().await;

@@ -134,6 +134,7 @@ fn every_case_of_an_envelope_has_its_end() {
         ("raw multi-byte", good.replace("Firefox", "کفش 😀"), VIEW),
         ("rsyslog's slashes", good.replace('/', "\\/"), VIEW),
         ("rsyslog's own record", format!(r#"{{"message":"{}","host":"web-1"}}"#, LINE.replace('/', "\\/")), VIEW),
+        ("rsyslog 8.2302's record by the template of filebeat/README.md", r#"{"message":"10.0.0.9 - - [22\/Jan\/2019:03:56:14 +0330] \"GET \/product\/42?q=\\x22é HTTP\/1.1\" 200 5 \"-\" \"a\/b \\\\ c\" \"-\"","host":{"name":"web-1"},"log":{"offset":885,"file":{"path":"\/var\/log\/nginx\/access.log"}}}"#.into(), VIEW),
         ("Vector's record", format!(r#"{{"file":"/var/log/a.log","host":"web-1","message":"{LINE}","offset":5,"source_type":"file"}}"#), VIEW),
         ("other beat", with(r#""beat":"filebeat""#, r#""beat":"metricbeat""#), "dead other_record"),
         ("other agent", with(r#""type":"filebeat"}"#, r#""type":"heartbeat"}"#), "dead other_record"),

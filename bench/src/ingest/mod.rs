@@ -4,6 +4,7 @@
 mod input;
 mod ours;
 mod peers;
+mod service;
 
 use anyhow::ensure;
 
@@ -65,6 +66,7 @@ fn compare(settings: &Settings, input: &Input) -> anyhow::Result<Vec<Figure>> {
     let mut seconds: Vec<(Depth, Vec<f64>)> = Depth::ALL.iter().map(|depth| (*depth, Vec::new())).collect();
     let (mut lean, mut plain, mut peer, mut lean_peer) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut bytes, mut lean_bytes, mut plain_bytes) = (0, 0, 0);
+    let (mut served, mut served_plain) = (Vec::new(), Vec::new());
     for round in 0..rounds {
         settings.say(&format!("round {} of {rounds}", round + 1));
         for (depth, times) in &mut seconds {
@@ -78,6 +80,8 @@ fn compare(settings: &Settings, input: &Input) -> anyhow::Result<Vec<Figure>> {
         let done = run(&input.plain, Depth::Encode)?;
         plain_bytes = done.bytes;
         plain.push(lines / done.seconds);
+        served.push(lines / service::run(settings, &input.whole, input.lines)?.seconds);
+        served_plain.push(lines / service::run(settings, &input.plain, input.lines)?.seconds);
         if let Some(duckdb) = &duckdb {
             peer.push(lines / duckdb.run(&input.whole, "views")?.seconds);
             lean_peer.push(lines / duckdb.run(&input.lean, "views")?.seconds);
@@ -111,6 +115,11 @@ fn compare(settings: &Settings, input: &Input) -> anyhow::Result<Vec<Figure>> {
         figures.push(Figure::new(format!("  of which {}", depth.name()), "ns/line", shares.collect()));
         before = Some(times);
     }
+    figures.push(
+        Figure::new("service: file of records to the memory log", "lines/s", served)
+            .against("the same without the service", whole),
+    );
+    figures.push(Figure::new("service: combined lines to the memory log", "lines/s", served_plain));
     // How far from the memory: the same bytes only looked at once for their line ends.
     let speed = |times: &[f64]| times.iter().map(|seconds| bytes as f64 / seconds / 1e9).collect::<Vec<_>>();
     figures.push(
