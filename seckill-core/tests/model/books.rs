@@ -1,12 +1,14 @@
 //! The stock database of one product in a few bytes: what a transaction reads is handed to the production rules,
 //! what they rule is written down. It holds no rule of its own; `equal.rs` shows that SQLite writes the same.
 
+use std::num::NonZeroI64;
 use std::sync::OnceLock;
 
 use types::plan::ProductState;
 use types::{Epoch, LeaseId, Money, OrderId, Phase, SaleName, Sku, Tier, Timestamp};
 
 use super::mutant::Mutant;
+use crate::stock::db::adjust_ruling::{AdjustRuling, rule_on_adjustment};
 use crate::stock::db::move_ruling::{StepRuling, rule_on_step};
 use crate::stock::db::ruling::{
     Holding, LeaseView, PaymentRuling, Ruling, View, rule, rule_on_cancel, rule_on_decided, rule_on_payment,
@@ -309,7 +311,7 @@ impl Books {
         LeaseView::Alive {
             granted: if unguarded { 255 } else { u64::from(lease.granted) },
             consumed: u64::from(lease.consumed),
-            fenced: lease.state == LeaseState::Fenced,
+            fenced: lease.state == LeaseState::Fenced && m != Mutant::ShortageOfAFencedLeaseIsAnAlarm,
             sequence_used: lease.used & (1 << seq) != 0
                 && !matches!(m, Mutant::SequenceNotUnique | Mutant::NoGuardAndNoUnique),
         }
@@ -467,6 +469,37 @@ impl Books {
             }
             StepRuling::Open { tier } => {
                 (self.tier, self.draining, self.target) = (tier, false, None);
+            }
+        }
+        true
+    }
+
+    /// Adjusts the total. Whether it took effect.
+    pub fn adjust(&mut self, delta: i8, m: Mutant) -> bool {
+        let Some(delta) = NonZeroI64::new(delta.into()) else { return false };
+        let mut row = self.row();
+        if m == Mutant::RemovalOfReservedUnits {
+            row.free += row.state.reserved;
+        }
+        match rule_on_adjustment(delta, &row) {
+            AdjustRuling::TooFew { .. } | AdjustRuling::TooMany { .. } => return false,
+            AdjustRuling::Add { units } => {
+                self.total += units as u8;
+                self.free += units as u8;
+            }
+            AdjustRuling::Remove { free, lent, fence } => {
+                self.total = self.total.saturating_sub((free + lent) as u8);
+                self.free = self.free.saturating_sub(free as u8);
+                if let Some(l) = self.alive().filter(|_| lent > 0) {
+                    self.leased -= lent as u8;
+                    if m != Mutant::RemovalLeavesTheLeaseItsUnits {
+                        self.leases[l].granted -= lent as u8;
+                    }
+                    if let Some(epoch) = fence.filter(|_| m != Mutant::RemovalDoesNotFence) {
+                        self.leases[l].state = LeaseState::Fenced;
+                        (self.draining, self.target, self.epoch) = (true, Some(Tier::Redis), epoch.get() as u8);
+                    }
+                }
             }
         }
         true

@@ -139,6 +139,29 @@ pub fn bases() -> Vec<Config> {
             ..base("T two payments", 1, TWO, &[0, 0])
         },
         Config {
+            luck: Luck { moves: 1, adjusts: 1, ..Luck::default() },
+            deadlines: false,
+            ..base("X an adjustment in every phase", 2, TWO, &[0, 1])
+        },
+        Config {
+            luck: Luck { adjusts: 2, ..Luck::default() },
+            deadlines: false,
+            ..base("X2 two adjustments", 2, TWO, &[0, 1])
+        },
+        Config {
+            start: Db,
+            luck: Luck { moves: 1, adjusts: 1, ..Luck::default() },
+            expiry: true,
+            deadlines: false,
+            ..base("Y an adjustment, a move, expiry", 1, TWO, &[0, 1])
+        },
+        Config {
+            luck: Luck { adjusts: 1, zombies: 1, ..Luck::default() },
+            barrier: true,
+            deadlines: false,
+            ..base("Z an adjustment, a paused consumer", 2, TWO, &[0, 1])
+        },
+        Config {
             start: Db,
             luck: Luck { moves: 1, top_ups: 1, resets: 1, ..Luck::default() },
             expiry: true,
@@ -221,6 +244,11 @@ pub fn mutants() -> Vec<(Config, Expected)> {
         expiry: true,
         deadlines: false,
         ..base("m5 top-up", 1, TWO, &[0, 1])
+    };
+    let m20 = || Config {
+        luck: Luck { moves: 1, adjusts: 1, ..Luck::default() },
+        deadlines: false,
+        ..base("m20 an adjustment", 2, TWO, &[0, 1])
     };
     let m5c = || Config {
         luck: Luck { moves: 2, top_ups: 1, resets: 1, trick: 1, ..Luck::default() },
@@ -307,6 +335,11 @@ pub fn mutants() -> Vec<(Config, Expected)> {
         of(m5c(), Mutant::TopUpOfAnyLease, Killed),
         of(m5(), Mutant::TopUpCreatesTheKey, Killed),
         of(m5(), Mutant::TopUpOfAClosedLease, Killed),
+        of(m20(), Mutant::RemovalLeavesTheLeaseItsUnits, Killed),
+        of(m20(), Mutant::RemovalDoesNotFence, Killed),
+        of(m20(), Mutant::ShortageOfAFencedLeaseIsAnAlarm, Killed),
+        of(m20(), Mutant::RemovalOfReservedUnits, Killed),
+        of(m20(), Mutant::AdjustmentTakesEffectTwice, Killed),
         of(m7(), Mutant::LimitInItsOwnTransaction, Killed),
         of(m6(), Mutant::LimitIsNotGivenBack, Killed),
         of(m6(), Mutant::ReleaseWithoutCas, Killed),

@@ -1,6 +1,8 @@
 //! The checker's books against the embedded store: the same steps, drawn by seed, give the same answers and leave the
 //! same rows. So what the checker proves of the books holds for the SQL.
 
+use std::num::NonZeroI64;
+
 use futures::executor::block_on;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -12,6 +14,7 @@ use super::books::{
     Ask, Books, DEADLINE, End, IN_TIME, KEYS, LATE, LEASES, Money3, Order, PAYMENTS, body, lease_id, sku,
 };
 use super::mutant::Mutant;
+use crate::stock::adjustment::{Adjusted, Adjustment, Reason};
 use crate::stock::db::sqlite::inline::InlineStore;
 use crate::stock::store::{
     Attempt, Claim, Decision, MoveStep, Moved, OrderChange, OrderState, Payment, ProductRow, StockStore, Verdict,
@@ -49,8 +52,8 @@ fn said(verdict: &Verdict) -> String {
 fn shown(row: &ProductRow) -> String {
     let s = &row.state;
     format!(
-        "{} {:?} {:?} {} sellable {} reserved {} free {} sold {} {:?}",
-        s.tier, s.phase, s.target, s.epoch, s.sellable, s.reserved, row.free, row.sold, row.lease
+        "{} {:?} {:?} {} total {} sellable {} reserved {} free {} sold {} {:?}",
+        s.tier, s.phase, s.target, s.epoch, s.total, s.sellable, s.reserved, row.free, row.sold, row.lease
     )
 }
 
@@ -128,7 +131,7 @@ impl Pair {
         let lease = lease_id(chance.random_range(0..LEASES));
         let living = lease_id(self.books.alive().unwrap_or(0));
         let product = sku();
-        let step = match chance.random_range(0..8) {
+        let step = match chance.random_range(0..9) {
             0 => MoveStep::Switch { product, epoch, target },
             1 | 2 => {
                 let next = lease_id((self.books.opened as usize).min(LEASES - 1));
@@ -138,6 +141,7 @@ impl Pair {
             4 => MoveStep::Fence { product, epoch, target },
             5 => MoveStep::Settle { lease: living },
             6 => MoveStep::Settle { lease },
+            7 => MoveStep::TopUp { lease: living, keep: chance.random_range(0..2) },
             _ => MoveStep::Open { product, epoch },
         };
         let done = self.books.step(&step, None, Mutant::None);
@@ -185,6 +189,20 @@ impl Pair {
         (done.to_string(), matches!(real, OrderChange::Changed(_)).to_string())
     }
 
+    fn adjust(&mut self, step: usize, chance: &mut ChaCha8Rng) -> (String, String) {
+        let Some(delta) = NonZeroI64::new(chance.random_range(-3..=2)) else { return Default::default() };
+        let asked = Adjustment {
+            id: IdempotencyKey::new(format!("a{step}")).expect("a key"),
+            product: sku(),
+            delta,
+            reason: Reason::new("counted").expect("a reason"),
+            by: "m".into(),
+        };
+        let done = self.books.adjust(i8::try_from(delta.get()).expect("a small number"), Mutant::None);
+        let real = block_on(self.store.adjust(asked, IN_TIME)).expect("asked");
+        (done.to_string(), matches!(real, Adjusted::Done { .. }).to_string())
+    }
+
     fn rows(&self) -> (String, String) {
         let real = block_on(self.store.product(&sku())).expect("read").expect("a product");
         let (mut ours, mut theirs) = (shown(&self.books.row()), shown(&real));
@@ -215,7 +233,8 @@ fn the_books_are_the_embedded_store() {
             let (ours, theirs) = match kind {
                 0..=3 => pair.decide(&mut chance),
                 4..=6 => pair.step(&mut chance),
-                7 | 8 => pair.money(&mut chance),
+                7 => pair.adjust(step, &mut chance),
+                8 => pair.money(&mut chance),
                 _ if chance.random_bool(0.2) => {
                     let key = chance.random_range(0..KEYS as u8);
                     pair.books.conclude(key, 1);

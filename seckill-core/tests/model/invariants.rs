@@ -41,6 +41,9 @@ pub fn broken(c: &Config, w: &World) -> Option<&'static str> {
             return Some("10: paid payments are not the paid orders");
         }
     }
+    if b.total != w.expected {
+        return Some("2: the total is not what was brought and adjusted");
+    }
     if living(b) > b.total {
         return Some("2: OVERSOLD");
     }

@@ -2,6 +2,7 @@
 //! functions that run in production. Then each rule is taken out once, and the checker must notice.
 #![allow(clippy::print_stdout)]
 
+mod adjust;
 mod around;
 mod books;
 mod clients;

@@ -34,6 +34,12 @@ pub enum Mutant {
     TopUpOfAnyLease,
     TopUpCreatesTheKey,
     TopUpOfAClosedLease,
+    // Adjustments.
+    RemovalLeavesTheLeaseItsUnits,
+    RemovalDoesNotFence,
+    ShortageOfAFencedLeaseIsAnAlarm,
+    RemovalOfReservedUnits,
+    AdjustmentTakesEffectTwice,
     // Buyers and orders.
     LimitInItsOwnTransaction,
     LimitIsNotGivenBack,

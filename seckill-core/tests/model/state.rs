@@ -125,6 +125,7 @@ pub struct Luck {
     pub zombies: u8,
     pub losses: u8,
     pub top_ups: u8,
+    pub adjusts: u8,
     pub slow_steps: u8,
     /// A mutant's own trick, once.
     pub trick: u8,
@@ -154,6 +155,8 @@ pub struct World {
     /// Lease and units of a top-up that SQL has and Redis has not.
     pub top_up: Option<(u8, u8)>,
     pub condemned: Option<u8>,
+    /// What the total must be by the adjustments that were asked for.
+    pub expected: u8,
     pub captured: [u8; KEYS],
     pub applied: [u8; KEYS],
     pub luck: Luck,

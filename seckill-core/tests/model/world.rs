@@ -51,6 +51,7 @@ impl Config {
             load: None,
             top_up: None,
             condemned: None,
+            expected: self.total,
             captured: [0; KEYS],
             applied: [0; KEYS],
             luck: self.luck,
@@ -175,6 +176,7 @@ impl Config {
         self.lease_store(w, out);
         self.movers(w, out);
         self.top_ups(w, out);
+        self.adjustments(w, out);
         if !w.b.over && (w.calls.iter().all(|c| *c != Call::Open) || w.luck.moves == 0) {
             let mut t = *w;
             t.b.over = true;
