@@ -15,7 +15,9 @@ use crate::stock::queue::backlog::Entered;
 use crate::stock::queue::path as queue_path;
 use crate::stock::queue::record::AttemptRecord;
 use crate::stock::redis::path::{self as redis_path, Sent};
-use crate::stock::store::{Attempt, BodyHash, Claim, Decision, Outcome, ProductRow, StoreError, Verdict};
+use crate::stock::store::{
+    Attempt, BodyHash, Claim, Decision, OrderRow, OrderState, Outcome, ProductRow, StoreError, Verdict,
+};
 use crate::ticket::Ticket;
 use crate::tier_table::Slot;
 
@@ -35,7 +37,9 @@ pub(crate) struct Ask {
 /// What the caller is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum PurchaseOutcome {
-    /// Committed, now or by an earlier call with the same key.
+    /// Committed by this very call: the order as it was committed, so that nobody reads it back.
+    Bought(Box<OrderRow>),
+    /// Committed, now or by an earlier call with the same key; the order's state may have changed since.
     Accepted(OrderId),
     /// On its way; the ticket has an end before its deadline plus skew.
     Queued {
@@ -96,7 +100,7 @@ pub(crate) async fn purchase(shared: &Shared, ask: Ask) -> PurchaseOutcome {
     let tier = shared.table.get(&ask.product).map(|slot| slot.row().state.tier);
     let outcome = decide(shared, &ask).await;
     let label = match &outcome {
-        PurchaseOutcome::Accepted(_) => "accepted",
+        PurchaseOutcome::Bought(_) | PurchaseOutcome::Accepted(_) => "accepted",
         PurchaseOutcome::Queued { .. } => "queued",
         PurchaseOutcome::Refused(refusal) => {
             metrics::refused(refusal.as_str());
@@ -162,7 +166,7 @@ async fn choose_path(shared: &Shared, ask: &Ask, hash: BodyHash) -> PurchaseOutc
         let tried = match way(&row, now) {
             Way::Refuse(refusal) => refused(refusal),
             Way::Wait => Try::Stale,
-            Way::By(Tier::Db) => by_db(shared, ask, hash, now).await,
+            Way::By(Tier::Db) => by_db(shared, ask, hash, &slot, &row, now).await,
             Way::By(Tier::Redis) => by_redis(shared, ask, hash, &slot, &row, now).await,
             Way::By(Tier::Queue) => by_queue(shared, ask, hash, &slot, &row, now).await,
         };
@@ -187,7 +191,14 @@ async fn choose_path(shared: &Shared, ask: &Ask, hash: BodyHash) -> PurchaseOutc
     }
 }
 
-async fn by_db(shared: &Shared, ask: &Ask, hash: BodyHash, now: Timestamp) -> Try {
+async fn by_db(shared: &Shared, ask: &Ask, hash: BodyHash, slot: &Slot, row: &ProductRow, now: Timestamp) -> Try {
+    // A million who ask for nothing left cost a look into the table each, and a read every 50 ms for all of them;
+    // a turn of the writer each would take it from other products.
+    if row.state.sellable == 0
+        && let Try::Answer(refusal) = none_left(shared, slot).await
+    {
+        return Try::Answer(refusal);
+    }
     let attempt = Attempt {
         buyer: ask.buyer.clone(),
         key: ask.key.clone(),
@@ -205,13 +216,27 @@ async fn by_db(shared: &Shared, ask: &Ask, hash: BodyHash, now: Timestamp) -> Tr
         Err(error) => return refused(store_refusal(&error)),
     };
     match verdict {
-        Some(Verdict::Decided { decision, fresh }) => {
+        Some(Verdict::Decided { decision, fresh, amount }) => {
             let name = AttemptName { buyer: ask.buyer.clone(), key: ask.key.clone(), body_hash: hash };
-            if fresh && matches!(decision.outcome, Outcome::Accepted(_)) {
-                metrics::order_accepted(Tier::Db);
-                shared.wake_outbox.notify_one();
-            }
-            let outcome = outcome_of(&decision, hash);
+            let outcome = match (decision.outcome, amount) {
+                (Outcome::Accepted(order), Some(amount)) if fresh => {
+                    metrics::order_accepted(Tier::Db);
+                    shared.wake_outbox.notify_one();
+                    PurchaseOutcome::Bought(Box::new(OrderRow {
+                        order,
+                        buyer: ask.buyer.clone(),
+                        sale: ask.sale.clone(),
+                        product: ask.product.clone(),
+                        quantity: ask.quantity,
+                        amount,
+                        tier: Tier::Db,
+                        state: OrderState::Accepted,
+                        accepted_at: decision.at,
+                        expires_at: decision.at.plus(shared.options.reserve_for),
+                    }))
+                }
+                _ => outcome_of(&decision, hash),
+            };
             shared.recent.ended(&name, &Ended::Decided(decision));
             Try::Answer(outcome)
         }
@@ -252,6 +277,15 @@ async fn too_few(shared: &Shared, ask: &Ask, slot: &Slot) -> Try {
         return refused(store_refusal(&error));
     }
     refused(admission::short(&slot.row(), ask.quantity))
+}
+
+/// The table knows of nothing sellable: it is read again, as above. `Stale` where something is sellable after all.
+async fn none_left(shared: &Shared, slot: &Slot) -> Try {
+    if let Err(error) = shared.table.reread(slot).await {
+        return refused(store_refusal(&error));
+    }
+    let row = slot.row();
+    if row.state.sellable == 0 { refused(admission::short(&row, 1)) } else { Try::Stale }
 }
 
 async fn by_redis(shared: &Shared, ask: &Ask, hash: BodyHash, slot: &Slot, row: &ProductRow, now: Timestamp) -> Try {

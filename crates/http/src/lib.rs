@@ -4,7 +4,9 @@
 pub mod auth;
 pub mod problem;
 pub mod serve;
+pub mod verified;
 
 pub use auth::{Caller, SharedAuthenticator, authenticate, bearer};
 pub use problem::{Problem, ProblemKind};
 pub use serve::{Limits, Listening, RequestIdExt, bind, harden};
+pub use verified::VerifiedTokens;

@@ -10,8 +10,9 @@ use axum::Router;
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tower_http::limit::RequestBodyLimitLayer;
 use types::RequestId;
 
@@ -70,18 +71,20 @@ impl Listening {
 }
 
 /// Puts the shared layers around a router: request id, limits of body, time and concurrency, problem
-/// answers for unknown routes and methods.
+/// answers for unknown routes and methods. What can be done in one layer is: each costs every request an allocated
+/// future and a copy of the stack below it.
 pub fn harden(router: Router, limits: Limits) -> Router {
-    let permits = std::sync::Arc::new(tokio::sync::Semaphore::new(limits.concurrent));
-    let bounded = move |request: Request, next: Next| {
+    let permits = std::sync::Arc::new(Semaphore::new(limits.concurrent));
+    let around = move |mut request: Request, next: Next| {
         let permits = permits.clone();
         async move {
-            let Ok(_permit) = permits.try_acquire_owned() else {
-                return Err(Problem::new(ProblemKind::OVERLOADED, "too many requests at once; retry").retry_after(1));
-            };
-            tokio::time::timeout(limits.time, next.run(request))
-                .await
-                .map_err(|_| Problem::new(ProblemKind::TIMEOUT, format!("not finished within {:?}", limits.time)))
+            let id = request_id(&request);
+            request.extensions_mut().insert(RequestIdExt(id.clone()));
+            let mut response = plain_refusals_become_problems(bounded(&permits, limits, request, next).await).await;
+            if let Ok(value) = HeaderValue::from_str(id.as_str()) {
+                response.headers_mut().insert(REQUEST_ID, value);
+            }
+            response
         }
     };
     router
@@ -91,23 +94,24 @@ pub fn harden(router: Router, limits: Limits) -> Router {
         })
         .layer(RequestBodyLimitLayer::new(limits.body))
         .layer(axum::extract::DefaultBodyLimit::max(limits.body))
-        .layer(middleware::from_fn(bounded))
-        .layer(middleware::from_fn(plain_refusals_become_problems))
-        .layer(middleware::from_fn(request_id))
+        .layer(middleware::from_fn(around))
 }
 
-async fn request_id(mut request: Request, next: Next) -> Response {
-    let given = request.headers().get(&REQUEST_ID).and_then(|v| v.to_str().ok()).and_then(|v| RequestId::new(v).ok());
-    let id = match given {
-        Some(id) => id,
-        None => fresh_request_id(),
+/// The answer, unless too many are served or it takes too long.
+async fn bounded(permits: &Semaphore, limits: Limits, request: Request, next: Next) -> Response {
+    let Ok(_permit) = permits.try_acquire() else {
+        let busy = Problem::new(ProblemKind::OVERLOADED, "too many requests at once; retry").retry_after(1);
+        return busy.into_response();
     };
-    request.extensions_mut().insert(RequestIdExt(id.clone()));
-    let mut response = next.run(request).await;
-    if let Ok(value) = HeaderValue::from_str(id.as_str()) {
-        response.headers_mut().insert(REQUEST_ID, value);
+    match tokio::time::timeout(limits.time, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Problem::new(ProblemKind::TIMEOUT, format!("not finished within {:?}", limits.time)).into_response(),
     }
-    response
+}
+
+fn request_id(request: &Request) -> RequestId {
+    let given = request.headers().get(&REQUEST_ID).and_then(|v| v.to_str().ok()).and_then(|v| RequestId::new(v).ok());
+    given.unwrap_or_else(fresh_request_id)
 }
 
 // Unique within and across processes; not secret, so it needs no cryptographic randomness.
@@ -122,10 +126,8 @@ fn fresh_request_id() -> RequestId {
 }
 
 // axum's own extractors refuse in plain text; every refusal of ours is problem+json.
-async fn plain_refusals_become_problems(request: Request, next: Next) -> Response {
+async fn plain_refusals_become_problems(response: Response) -> Response {
     use axum::http::header::CONTENT_TYPE;
-    use axum::response::IntoResponse;
-    let response = next.run(request).await;
     let status = response.status();
     let plain = response.headers().get(CONTENT_TYPE).is_none_or(|t| t.as_bytes().starts_with(b"text/plain"));
     if !(status.is_client_error() && plain) {

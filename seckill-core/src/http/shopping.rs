@@ -48,6 +48,7 @@ pub(super) async fn purchase(
         let outcome = purchase::purchase(&app.shared, ask).await;
         tracing::debug!(outcome = outcome_name(&outcome), "answered");
         match outcome {
+            PurchaseOutcome::Bought(row) => created(*row),
             PurchaseOutcome::Accepted(order) => accepted(&app, &buyer, order).await,
             PurchaseOutcome::Queued { ticket, position, estimate, deadline } => {
                 let pending = Pending {
@@ -72,7 +73,7 @@ pub(super) async fn purchase(
 
 const fn outcome_name(outcome: &PurchaseOutcome) -> &'static str {
     match outcome {
-        PurchaseOutcome::Accepted(_) => "accepted",
+        PurchaseOutcome::Bought(_) | PurchaseOutcome::Accepted(_) => "accepted",
         PurchaseOutcome::Queued { .. } => "queued",
         PurchaseOutcome::Refused(refusal) => refusal.as_str(),
     }
@@ -94,7 +95,11 @@ async fn order_of(app: &App, buyer: &BuyerId, order: OrderId) -> Result<OrderRow
 
 /// 201, also for a repeat: the same key has the same answer for ever; the order shows its present state.
 async fn accepted(app: &App, buyer: &BuyerId, order: OrderId) -> Result<Response, Problem> {
-    let row = order_of(app, buyer, order).await?;
+    created(order_of(app, buyer, order).await?)
+}
+
+fn created(row: OrderRow) -> Result<Response, Problem> {
+    let order = row.order;
     let mut response = (StatusCode::CREATED, Json(OrderView::from(row))).into_response();
     response.headers_mut().insert(header::LOCATION, location(&format!("/v1/orders/{order}"))?);
     Ok(response)
@@ -120,6 +125,7 @@ pub(super) async fn ticket(
         TicketState::Ended(PurchaseOutcome::Refused(refusal)) => {
             Ok(Json(TicketView::Refused { reason: refusal.as_str() }).into_response())
         }
-        TicketState::Ended(PurchaseOutcome::Queued { .. }) => Err(unknown()),
+        // A ticket's end is read from a decision, which is none of these.
+        TicketState::Ended(PurchaseOutcome::Queued { .. } | PurchaseOutcome::Bought(_)) => Err(unknown()),
     }
 }

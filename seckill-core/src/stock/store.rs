@@ -98,6 +98,8 @@ pub enum Verdict {
         decision: Decision,
         /// Whether this call made it.
         fresh: bool,
+        /// What the order costs that this call made: the price is the store's, read in the same transaction.
+        amount: Option<Money>,
     },
     /// The key is bound to another body (422). Nothing changed.
     OtherBody,

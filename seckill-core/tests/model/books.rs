@@ -353,7 +353,7 @@ impl Books {
                 self.accept(ask)
             }
         };
-        Verdict::Decided { decision: self.insert(ask.key, ask.quantity, outcome, ask.now), fresh: true }
+        Verdict::Decided { decision: self.insert(ask.key, ask.quantity, outcome, ask.now), fresh: true, amount: None }
     }
 
     fn accept(&mut self, ask: &Ask) -> Outcome {

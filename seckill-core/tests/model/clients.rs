@@ -103,7 +103,7 @@ impl Config {
         // Only a broken core decides a retry without looking for the first decision.
         let blind = self.is(Mutant::RetryIsDecidedBlind) && w.luck.trick == 0;
         match self.decide(&mut t, &ask, blind) {
-            Verdict::Decided { decision, fresh } => {
+            Verdict::Decided { decision, fresh, .. } => {
                 if w.luck.crashes > 0 && fresh {
                     let mut u = t;
                     u.luck.crashes -= 1;

@@ -41,7 +41,7 @@ fn euros(cents: u64) -> Money {
 /// What both must say alike of a verdict.
 fn said(verdict: &Verdict) -> String {
     match verdict {
-        Verdict::Decided { decision: Decision { body_hash, outcome, .. }, fresh } => {
+        Verdict::Decided { decision: Decision { body_hash, outcome, .. }, fresh, .. } => {
             format!("{outcome:?} {} {fresh}", body_hash.0[0])
         }
         other => format!("{other:?}"),

@@ -105,6 +105,10 @@ impl Shopper {
                     self.note(Told::Accepted, asked, sent, |e| e.order = Some(order.to_string()));
                     return self.after(order, quantity).await;
                 }
+                Some(PurchaseOutcome::Bought(row)) => {
+                    self.note(Told::Accepted, asked, sent, |e| e.order = Some(row.order.to_string()));
+                    return self.after(row.order, quantity).await;
+                }
                 Some(PurchaseOutcome::Queued { ticket, deadline, .. }) => {
                     self.note(Told::Queued, asked, sent, |e| e.ticket_deadline = Some(deadline.millis()));
                     return self.wait(&ticket, deadline.millis(), asked).await;
@@ -166,7 +170,7 @@ impl Shopper {
                         return;
                     }
                 }
-                Some(Ok(TicketState::Ended(PurchaseOutcome::Queued { .. }))) => {
+                Some(Ok(TicketState::Ended(PurchaseOutcome::Queued { .. } | PurchaseOutcome::Bought(_)))) => {
                     return self.world.break_with("7: a ticket ended in a ticket".into());
                 }
             }

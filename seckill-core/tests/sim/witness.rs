@@ -52,7 +52,7 @@ impl Witness for Books {
         let wanted = i64::from(attempt.quantity);
         let sellable = *self.sellable.lock();
         let (want_of_units, sold_out) = match verdict {
-            Verdict::Decided { decision, fresh: true } => (
+            Verdict::Decided { decision, fresh: true, .. } => (
                 matches!(decision.outcome, Outcome::SoldOut | Outcome::AllReserved),
                 decision.outcome == Outcome::SoldOut,
             ),

@@ -319,7 +319,7 @@ enum Verdict2 {
 impl From<&Verdict> for Verdict2 {
     fn from(verdict: &Verdict) -> Self {
         match verdict {
-            Verdict::Decided { decision, fresh } => Self::Decided(decision.outcome, *fresh),
+            Verdict::Decided { decision, fresh, .. } => Self::Decided(decision.outcome, *fresh),
             Verdict::Resubmit(why) => Self::Again(*why),
             Verdict::SoldOutAtDoor => Self::SoldOut,
             Verdict::AllReservedAtDoor => Self::AllReserved,

@@ -263,7 +263,7 @@ impl Shop {
 /// What was decided, and whether just now.
 pub fn outcome(verdict: &Verdict) -> Option<(Outcome, bool)> {
     match verdict {
-        Verdict::Decided { decision: Decision { outcome, .. }, fresh } => Some((*outcome, *fresh)),
+        Verdict::Decided { decision: Decision { outcome, .. }, fresh, .. } => Some((*outcome, *fresh)),
         _ => None,
     }
 }

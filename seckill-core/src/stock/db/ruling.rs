@@ -80,7 +80,11 @@ pub enum Ruling {
 
 /// What an attempt whose key was decided is told: the first decision is the answer, for the same body only.
 pub fn rule_on_decided(decision: Decision, body_hash: BodyHash) -> Verdict {
-    if decision.body_hash == body_hash { Verdict::Decided { decision, fresh: false } } else { Verdict::OtherBody }
+    if decision.body_hash == body_hash {
+        Verdict::Decided { decision, fresh: false, amount: None }
+    } else {
+        Verdict::OtherBody
+    }
 }
 
 /// Rules on an attempt that has no decision yet.

@@ -241,8 +241,9 @@ pub(crate) fn apply(
         if record.grant.is_none() {
             shared.backlog.leave(&record.product, &name);
         }
-        if let Some(Verdict::Decided { decision: Decision { outcome: Outcome::Accepted(_), .. }, fresh: true }) =
-            verdict
+        if let Some(Verdict::Decided {
+            decision: Decision { outcome: Outcome::Accepted(_), .. }, fresh: true, ..
+        }) = verdict
         {
             accepted = true;
             metrics::order_accepted(if record.grant.is_some() { Tier::Redis } else { Tier::Queue });

@@ -185,13 +185,17 @@ impl Book {
         }
         let holder = (attempt.buyer.clone(), page.terms.sale.clone(), attempt.product.clone());
         let view = self.view(attempt, page, &holder);
-        let outcome = match ruling::rule(attempt.claim, attempt.quantity, attempt.deadline, now, &view) {
+        let price = page.terms.price;
+        let (outcome, amount) = match ruling::rule(attempt.claim, attempt.quantity, attempt.deadline, now, &view) {
             Ruling::Say(verdict) => return Ok(verdict),
-            Ruling::Bind(outcome) => outcome,
-            Ruling::TakeFree | Ruling::TakeLease => self.accept(attempt, holder, reserve_for, now)?,
+            Ruling::Bind(outcome) => (outcome, None),
+            Ruling::TakeFree | Ruling::TakeLease => {
+                let amount = price.times(attempt.quantity).map_err(|e| Fault::broken(e.to_string()))?;
+                (self.accept(attempt, holder, reserve_for, now)?, Some(amount))
+            }
         };
         let decision = Decision { body_hash: attempt.body_hash, product: attempt.product.clone(), outcome, at: now };
-        Ok(Verdict::Decided { decision: self.bind(key, decision), fresh: true })
+        Ok(Verdict::Decided { decision: self.bind(key, decision), fresh: true, amount })
     }
 
     fn view(&self, attempt: &Attempt, page: &Page, holder: &Holder) -> View {

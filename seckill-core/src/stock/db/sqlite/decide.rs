@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 use rusqlite::{Connection, OptionalExtension, params};
-use types::{BuyerId, IdempotencyKey, LeaseId, Sku, Tier, Timestamp};
+use types::{BuyerId, IdempotencyKey, LeaseId, Money, Sku, Tier, Timestamp};
 
 use super::fault::Fault;
 use super::{orders, read, rows};
@@ -77,10 +77,17 @@ impl Desk<'_> {
                 self.accept(attempt, terms)?
             }
         };
+        let amount = match outcome {
+            Outcome::Accepted(_) => Some(amount(terms, attempt)?),
+            _ => None,
+        };
         let decision =
             Decision { body_hash: attempt.body_hash, product: attempt.product.clone(), outcome, at: self.now };
-        insert_decision(self.tx, &attempt.buyer, &attempt.key, decision)
-            .map(|decision| Verdict::Decided { decision, fresh: true })
+        insert_decision(self.tx, &attempt.buyer, &attempt.key, decision).map(|decision| Verdict::Decided {
+            decision,
+            fresh: true,
+            amount,
+        })
     }
 
     fn view(&self, attempt: &Attempt, terms: &Terms) -> Result<View, Fault> {
@@ -113,7 +120,7 @@ impl Desk<'_> {
 
     /// Everything of an accepted attempt but its units, which are taken, and its decision.
     fn accept(&self, attempt: &Attempt, terms: &Terms) -> Result<Outcome, Fault> {
-        let amount = terms.price.times(attempt.quantity).map_err(|e| Fault::broken(e.to_string()))?;
+        let amount = amount(terms, attempt)?;
         let (tier, lease, seq) = match attempt.claim {
             Claim::Door => (Tier::Db, None, None),
             Claim::Queue => (Tier::Queue, None, None),
@@ -153,6 +160,10 @@ impl Desk<'_> {
         orders::tell(self.tx, &order, OrderState::Accepted, attempt.request.as_ref(), self.now)?;
         Ok(Outcome::Accepted(attempt.order))
     }
+}
+
+fn amount(terms: &Terms, attempt: &Attempt) -> Result<Money, Fault> {
+    terms.price.times(attempt.quantity).map_err(|e| Fault::broken(e.to_string()))
 }
 
 fn read_terms(tx: &Connection, product: &Sku) -> Result<Option<Terms>, Fault> {
