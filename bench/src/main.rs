@@ -3,9 +3,11 @@
 #![allow(clippy::print_stdout)]
 
 mod area;
+mod commands;
 mod figure;
 mod ingest;
 mod machine;
+mod purchase;
 
 use std::path::PathBuf;
 
@@ -47,6 +49,13 @@ struct Arguments {
 }
 
 fn main() -> anyhow::Result<()> {
+    // Two commands stand beside the areas: one sends load to a running core, the other is the process measured.
+    let words: Vec<_> = std::env::args_os().collect();
+    match words.get(1).and_then(|word| word.to_str()) {
+        Some("load") => return commands::load::run(Parser::parse_from(&words[1..])),
+        Some("core") => return commands::core::run(Parser::parse_from(&words[1..])),
+        _ => {}
+    }
     let arguments = Arguments::parse();
     let Some(name) = &arguments.area else {
         for area in AREAS {

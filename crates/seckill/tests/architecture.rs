@@ -114,8 +114,8 @@ fn heavy_parts_are_known_to_one_room_each() {
         ("redis", &["seckill-core/src/stock/redis", "crates/servers/src/lib.rs"]),
         // The auditor reads the same databases with code of its own.
         ("sqlx", &["seckill-core/src/stock/db", "seckill-core/tests/mariadb", "crates/audit/"]),
-        // Real servers are started by tests and by the demo, never by a service.
-        ("servers", &["crates/servers/", "crates/testkit/", "crates/seckill/src/demo"]),
+        // Real servers are started by tests, benchmarks and the demo, never by a service.
+        ("servers", &["crates/servers/", "crates/testkit/", "crates/seckill/src/demo", "bench/"]),
     ];
     for (krate, rooms) in rooms {
         // This file names them all, in strings.
