@@ -34,6 +34,9 @@ const LOAD_BACK_OFF: Duration = Duration::from_millis(500);
 /// H4: how long after the fence the mover settles by itself, barrier or not (protocol).
 const SETTLE_AFTER: Duration = Duration::from_millis(100);
 
+/// H6: how long the next move of the product waits for its state to be published. Others learn it from SQL as well.
+const PUBLISH_WITHIN: Duration = Duration::from_secs(1);
+
 /// Where a move began, until it has ended.
 struct Begun {
     from: Tier,
@@ -268,17 +271,18 @@ impl Mover {
             tracing::warn!(%error, %product, "a fenced lease was not closed in its store");
         }
         // H3. Only makes fewer grants fenced.
-        let barrier = PurchaseRecord::Barrier { product: product.clone(), lease, epoch: row.state.epoch };
-        match barrier.encode(self.shared.now()) {
-            Ok(record) => {
-                if let Err(error) = self.shared.append(&self.shared.topics.grants, record).await {
-                    tracing::warn!(%error, %product, "no barrier");
-                }
+        let barrier = async {
+            let record = PurchaseRecord::Barrier { product: product.clone(), lease, epoch: row.state.epoch };
+            let sent = match record.encode(self.shared.now()) {
+                Ok(record) => self.shared.append(&self.shared.topics.grants, record).await.map_err(|e| e.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            if let Err(error) = sent {
+                tracing::warn!(%error, %product, "no barrier");
             }
-            Err(error) => tracing::warn!(%error, %product, "no barrier"),
-        }
-        // H4: by the consumer at the barrier, or here.
-        if slot.moved_on(row, SETTLE_AFTER).await {
+        };
+        // H4: by the consumer at the barrier, or here; a log that is away or behind holds nobody up.
+        if beside(barrier, slot.moved_on(row, SETTLE_AFTER)).await {
             return Ok(());
         }
         self.step(MoveStep::Settle { lease }).await.map(drop)
@@ -309,13 +313,27 @@ impl Mover {
         let appended = match codec::encode(&row.state) {
             Ok(value) => {
                 let record = NewRecord::keyed(key, value, self.shared.now());
-                self.shared.append(&self.shared.topics.product_state, record).await.map_err(|e| e.to_string())
+                let appended = self.shared.append(&self.shared.topics.product_state, record);
+                match tokio::time::timeout(PUBLISH_WITHIN, appended).await {
+                    Ok(appended) => appended.map_err(|e| e.to_string()),
+                    Err(_) => Err(format!("no acknowledgement within {PUBLISH_WITHIN:?}")),
+                }
             }
             Err(error) => Err(error.to_string()),
         };
         if let Err(error) = appended {
             tracing::warn!(%error, product = %row.state.product, "a product's state was not published");
         }
+    }
+}
+
+/// Does `wait`, and `message` beside it as long as that takes: one that is not through by then is given up.
+async fn beside<T>(message: impl Future<Output = ()>, wait: impl Future<Output = T>) -> T {
+    tokio::pin!(message, wait);
+    tokio::select! {
+        biased;
+        ended = &mut wait => ended,
+        () = &mut message => wait.await,
     }
 }
 
@@ -330,5 +348,24 @@ struct Busy<'a>(&'a Mutex<HashSet<Sku>>, &'a Sku);
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
         self.0.lock().remove(self.1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Seen in a soak: with Kafka dead, a barrier that nobody took kept a product draining for 15 s.
+    #[tokio::test(start_paused = true)]
+    async fn a_barrier_that_is_not_taken_holds_no_move_up() {
+        let began = Instant::now();
+        let wait = tokio::time::timeout(SETTLE_AFTER, std::future::pending::<()>());
+        let moved = beside(std::future::pending(), wait).await.is_ok();
+        assert!(!moved && began.elapsed() <= SETTLE_AFTER * 2, "{:?}", began.elapsed());
+
+        let sent = Mutex::new(false);
+        let wait = tokio::time::timeout(SETTLE_AFTER, std::future::pending::<()>());
+        beside(async { *sent.lock() = true }, wait).await.expect_err("nobody else settled it");
+        assert!(*sent.lock(), "one that is taken is sent");
     }
 }

@@ -188,6 +188,7 @@ fn soak(place: Place, stress: Stress, size: Size) {
     let Access { street, .. } = access;
     let counters = format!("{:?}", street.counters);
     let lost = (street.counters.unsettled.load(Ordering::Relaxed), street.counters.senseless.load(Ordering::Relaxed));
+    let with_tickets = street.counters.tickets.load(Ordering::Relaxed) > 0;
     drop(street);
     let noted = writer.close();
     println!("{record}\n{counters}\n{noted} journal entries");
@@ -199,6 +200,8 @@ fn soak(place: Place, stress: Stress, size: Size) {
         println!("the data stays at {}\n{}", town.keep().display(), town.said());
         panic!("seed {seed}: {:?}; unsettled and senseless {lost:?}", verdict.wrong);
     }
+    let examined = verdict.report.invariant(7).is_some_and(|tickets| tickets.not_examined.is_none());
+    assert_eq!(examined, with_tickets, "each ticket is held to its end");
     town.stop_services();
     let audited = town.run(&["audit", "--at-rest"]);
     assert!(audited.contains("all examined invariants hold"), "{audited}");
