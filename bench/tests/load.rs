@@ -1,6 +1,6 @@
 //! The generator against a core in a process of its own: everything offered is answered or counted, tickets end, and
 //! the auditor finds the journals true. No time is judged.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::path::Path;
 use std::time::Duration;
