@@ -2,13 +2,14 @@
 //!
 //! A request's way: `http` → `admission` → `purchase` (picks the path by `tier_table`) → `stock/{db, redis,
 //! queue}` → the store. Beside it: `plan_client` (what the control plane wishes), `handover` and `mover` (how a
-//! product gets there), `ticket`, `outbox`, `expiry`, `payment`.
+//! product gets there), `lease_keeper` (how its lease is doing), `ticket`, `outbox`, `expiry`, `payment`.
 
 mod admission;
 mod expiry;
 pub mod handover;
 mod http;
 mod ids;
+mod lease_keeper;
 pub mod metrics;
 mod mover;
 pub mod options;
@@ -22,6 +23,7 @@ mod shared;
 pub mod stock;
 pub mod ticket;
 mod tier_table;
+mod wake;
 
 // The proofs stand with the other tests and inside the crate: they call its decisions one by one.
 #[cfg(test)]

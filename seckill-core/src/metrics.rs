@@ -20,6 +20,12 @@ pub const PURCHASE_SECONDS: &str = "seckill_core_purchase_seconds";
 pub const MOVES: &str = "seckill_core_moves_total";
 /// Time between fence and open of a move.
 pub const HANDOVER_SECONDS: &str = "seckill_core_handover_seconds";
+/// Time that requests waited for a move, by how the wait ended.
+pub const HANDOVER_WAIT_SECONDS: &str = "seckill_core_handover_wait_seconds";
+/// Units that came back and were lent to an open lease again.
+pub const TOPPED_UP: &str = "seckill_core_topped_up_units_total";
+/// Leases that were replaced, by why.
+pub const REPLACED: &str = "seckill_core_leases_replaced_total";
 /// Queued attempts that are not decided yet.
 pub const BACKLOG: &str = "seckill_core_backlog";
 /// Decisions per second that a consumer was measured to make, by topic.
@@ -56,6 +62,9 @@ pub fn describe() {
     describe_histogram!(PURCHASE_SECONDS, Unit::Seconds, "Time from a purchase call to its answer, by tier");
     describe_counter!(MOVES, "Moves of products between tiers, by from and to");
     describe_histogram!(HANDOVER_SECONDS, Unit::Seconds, "Time between fence and open of a move");
+    describe_histogram!(HANDOVER_WAIT_SECONDS, Unit::Seconds, "Time that requests waited for a move, by how it ended");
+    describe_counter!(TOPPED_UP, "Units that came back and were lent to an open lease again");
+    describe_counter!(REPLACED, "Leases that were replaced by a new one, by why");
     describe_gauge!(BACKLOG, "Queued attempts that are not decided yet");
     describe_gauge!(RATE, "Decisions per second that the consumer of a topic was measured to make");
     describe_counter!(RESUBMISSIONS, "Attempts submitted again under the same key, by why");
@@ -84,6 +93,15 @@ pub(crate) fn refused(reason: &'static str) {
 pub(crate) fn moved(from: Tier, to: Tier, took: Duration) {
     counter!(MOVES, "from" => from.as_str(), "to" => to.as_str()).increment(1);
     histogram!(HANDOVER_SECONDS).record(took.as_secs_f64());
+}
+pub(crate) fn waited_for_move(end: &'static str, waited: Duration) {
+    histogram!(HANDOVER_WAIT_SECONDS, "end" => end).record(waited.as_secs_f64());
+}
+pub(crate) fn topped_up(units: u64) {
+    counter!(TOPPED_UP).increment(units);
+}
+pub(crate) fn lease_replaced(why: &'static str) {
+    counter!(REPLACED, "why" => why).increment(1);
 }
 pub(crate) fn backlog(attempts: u64) {
     gauge!(BACKLOG).set(attempts as f64);

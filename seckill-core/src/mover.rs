@@ -1,5 +1,6 @@
-//! The mover: finds products that are not where the plan wants them, or whose move was left half done by
-//! whomever, and takes step after step. Each step is a compare-and-set in the store; losing one is no error.
+//! The mover: finds products that are not where they should be, or whose move was left half done by whomever, and
+//! takes step after step. Each step is a compare-and-set in the store; losing one is no error. It never waits for one
+//! product before it looks at the next.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,19 +13,20 @@ use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use types::{LeaseId, Phase, SaleName, Sku, Tier, codec};
+use types::{LeaseId, Phase, SaleName, Sku, Tier, Timestamp, codec};
 
-use crate::handover::{LeaseHealth, LeaseWatch, MoveDone, NextStep, next_step, wanted};
+use crate::handover::{Circumstances, LeaseHealth, MoveDone, NextStep, next_step, wanted};
+use crate::lease_keeper::LeaseKeeper;
 use crate::metrics;
-use crate::plan_client::PlanClient;
+use crate::plan_client::{PlanClient, Wishes};
 use crate::shared::Shared;
 use crate::stock::queue::record::PurchaseRecord;
 use crate::stock::redis::LeaseLoad;
 use crate::stock::store::{LeaseRow, MoveStep, Moved, ProductRow, StoreError};
 use crate::tier_table::Slot;
 
-/// How often every product is looked at when nothing woke the mover.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often every product is looked at; one that somebody names is looked at at once.
+const WALK_EVERY: Duration = Duration::from_millis(100);
 /// Products moved at the same time; the others wait for their turn.
 const MAX_MOVES: usize = 64;
 /// Steps of one go: a move has at most six, and two may follow each other.
@@ -47,20 +49,26 @@ struct Begun {
 pub(crate) struct Mover {
     shared: Arc<Shared>,
     plan: Arc<PlanClient>,
+    keeper: LeaseKeeper,
     busy: Mutex<HashSet<Sku>>,
     begun: Mutex<HashMap<Sku, Begun>>,
-    watches: Mutex<HashMap<Sku, LeaseWatch>>,
     closing: Mutex<HashSet<SaleName>>,
+}
+
+/// What decides about every product of one walk.
+struct View {
+    wishes: Arc<Wishes>,
+    now: Timestamp,
 }
 
 impl Mover {
     pub(crate) fn new(shared: Arc<Shared>, plan: Arc<PlanClient>) -> Self {
         Self {
+            keeper: LeaseKeeper::new(shared.clone()),
             shared,
             plan,
             busy: Mutex::default(),
             begun: Mutex::default(),
-            watches: Mutex::default(),
             closing: Mutex::default(),
         }
     }
@@ -74,27 +82,39 @@ impl Mover {
             sales.remove(sale);
         }
         drop(sales);
-        self.shared.wake_mover.notify_one();
+        self.shared.wake_mover.all();
     }
 
     /// Runs until `stop`; moves under way take their present step to its end.
     pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) {
+        tokio::join!(self.walk(&stop), self.keeper.run(&stop));
+    }
+
+    async fn walk(self: &Arc<Self>, stop: &CancellationToken) {
         let mut moves = JoinSet::new();
+        let mut next_walk = Instant::now();
         while !stop.is_cancelled() {
             while moves.try_join_next().is_some() {}
-            self.forget_gone();
-            for slot in self.shared.table.slots() {
-                if moves.len() >= MAX_MOVES {
+            let calls = self.shared.wake_mover.take();
+            let slots = if calls.all || Instant::now() >= next_walk {
+                next_walk = Instant::now() + WALK_EVERY;
+                self.forget_gone();
+                self.shared.table.slots()
+            } else {
+                calls.products.iter().filter_map(|product| self.shared.table.get(product)).collect()
+            };
+            let mut full = false;
+            for slot in self.with_work(slots) {
+                full = moves.len() >= MAX_MOVES;
+                if full {
                     break;
                 }
-                let row = slot.row();
-                if self.busy.lock().contains(&row.state.product) || !self.has_work(&row).await {
+                let product = slot.row().state.product.clone();
+                if !self.busy.lock().insert(product.clone()) {
                     continue;
                 }
-                self.busy.lock().insert(row.state.product.clone());
                 let (mover, stop) = (self.clone(), stop.clone());
                 moves.spawn(async move {
-                    let product = slot.row().state.product.clone();
                     // Given back however the move ends, also when its task is dropped.
                     let _busy = Busy(&mover.busy, &product);
                     mover.take_steps(&slot, &stop).await;
@@ -102,9 +122,11 @@ impl Mover {
             }
             tokio::select! {
                 biased;
-                () = self.shared.wake_mover.notified() => {}
-                () = tokio::time::sleep(LOOK_EVERY) => {}
                 () = stop.cancelled() => {}
+                // Whoever had to wait for a place is looked for again.
+                Some(_) = moves.join_next(), if full => self.shared.wake_mover.all(),
+                () = self.shared.wake_mover.left(), if !full => {}
+                () = tokio::time::sleep_until(next_walk), if !full => {}
             }
         }
         while moves.join_next().await.is_some() {}
@@ -112,49 +134,39 @@ impl Mover {
 
     fn forget_gone(&self) {
         let table = &self.shared.table;
-        self.watches.lock().retain(|product, _| table.get(product).is_some());
+        self.keeper.forget_gone();
         self.begun.lock().retain(|product, _| table.get(product).is_some());
         self.shared.condemned.lock().retain(|product, _| table.get(product).is_some());
     }
 
-    fn wanted(&self, row: &ProductRow) -> Tier {
-        let closing = self.closing.lock().contains(&row.state.sale);
-        wanted(row, self.plan.tier_of(&row.state.product), closing, self.shared.now())
+    fn is_closing(&self, sale: &SaleName) -> bool {
+        let closing = self.closing.lock();
+        // Nearly always; ten thousand names need not be hashed.
+        !closing.is_empty() && closing.contains(sale)
     }
 
-    async fn has_work(&self, row: &ProductRow) -> bool {
-        next_step(row, self.wanted(row), self.health(row).await).is_some()
+    /// Those products of which a step is due. Ten thousand at rest take a few milliseconds.
+    pub(crate) fn with_work(&self, mut slots: Vec<Arc<Slot>>) -> Vec<Arc<Slot>> {
+        let view = self.view();
+        slots.retain(|slot| self.step_from(&slot.row(), &view).is_some());
+        slots
     }
 
-    /// How the open, loaded lease of a product is doing.
-    async fn health(&self, row: &ProductRow) -> LeaseHealth {
-        let Some(lease) = row.lease.filter(|l| l.loaded && !l.fenced && row.state.phase == Phase::Active) else {
-            return LeaseHealth::Sound;
-        };
+    fn view(&self) -> View {
+        View { wishes: self.plan.wishes(), now: self.shared.now() }
+    }
+
+    /// The next step of a product; asks nobody.
+    fn step_from(&self, row: &ProductRow, view: &View) -> Option<NextStep> {
         let product = &row.state.product;
-        if self.shared.condemned.lock().get(product) == Some(&lease.lease) {
-            return LeaseHealth::Replace;
-        }
-        let left = match self.shared.leases.left(product, lease.lease).await {
-            Ok(left) => left,
-            // Not reachable is not lost; grants fail meanwhile and the plan may move the product away.
-            Err(error) => {
-                tracing::warn!(%error, %product, "the lease store did not answer");
-                metrics::retry("leases");
-                return LeaseHealth::Sound;
-            }
+        let around = Circumstances {
+            closing: self.is_closing(&row.state.sale),
+            away: self.keeper.is_away(product, view.now),
+            now: view.now,
         };
-        let now = self.shared.now();
-        let mut watches = self.watches.lock();
-        match watches.get_mut(product) {
-            Some(watch) if watch.is_of(lease.lease) => watch.look(row, &lease, left, now),
-            _ => {
-                let mut watch = LeaseWatch::new(row, &lease, now);
-                let health = watch.look(row, &lease, left, now);
-                watches.insert(product.clone(), watch);
-                health
-            }
-        }
+        let wanted = wanted(row, view.wishes.get(product).copied(), around);
+        let queued = if row.free == 0 { 0 } else { self.shared.backlog.units(product) };
+        next_step(row, wanted, self.keeper.health(row), queued)
     }
 
     async fn take_steps(&self, slot: &Slot, stop: &CancellationToken) {
@@ -163,12 +175,16 @@ impl Mover {
                 return;
             }
             let row = slot.row();
-            let Some(step) = next_step(&row, self.wanted(&row), self.health(&row).await) else { break };
-            self.begun
-                .lock()
-                .entry(row.state.product.clone())
-                .or_insert_with(|| Begun { from: row.state.tier, at: Instant::now() });
+            let Some(step) = self.step_from(&row, &self.view()) else { break };
+            if step.moves() {
+                self.begun
+                    .lock()
+                    .entry(row.state.product.clone())
+                    .or_insert_with(|| Begun { from: row.state.tier, at: Instant::now() });
+            }
             match self.take(slot, &row, step).await {
+                // A next move may follow at once: each has its own end.
+                Ok(()) if sells(&slot.row()) => self.done(&slot.row()).await,
                 Ok(()) => {}
                 Err(error) => {
                     tracing::warn!(%error, product = %row.state.product, ?step, "a move waits for the store");
@@ -192,11 +208,19 @@ impl Mover {
                 let lease = self.shared.ids.lease();
                 self.step(MoveStep::OpenLease { product, epoch, lease, keep }).await.map(drop)
             }
+            NextStep::TopUp { lease } => self.top_up(&product, &lease).await,
+            NextStep::Raise { lease } => {
+                self.raise(&product, &lease).await;
+                Ok(())
+            }
             NextStep::Load { lease } => self.load(row, lease).await,
             NextStep::Fence { target } => {
                 if self.step(MoveStep::Fence { product: product.clone(), epoch, target }).await? {
+                    if let LeaseHealth::Replace(why) = self.keeper.health(row) {
+                        tracing::warn!(%product, why = why.as_str(), "a lease is replaced");
+                        metrics::lease_replaced(why.as_str());
+                    }
                     self.shared.condemned.lock().remove(&product);
-                    self.watches.lock().remove(&product);
                 }
                 Ok(())
             }
@@ -205,20 +229,18 @@ impl Mover {
         }
     }
 
-    /// Takes a step; whether it was this call that took it. The table learns the row either way.
+    /// Takes a step; whether it was this call that took it.
     async fn step(&self, step: MoveStep) -> Result<bool, StoreError> {
-        match self.shared.store.step(step, self.shared.now()).await? {
-            Moved::Done(row) => {
-                self.shared.table.put(row);
-                Ok(true)
-            }
-            Moved::Stale(row) => {
-                if let Some(row) = row {
-                    self.shared.table.put(row);
-                }
-                Ok(false)
-            }
+        Ok(matches!(self.advance(step).await?, Moved::Done(_)))
+    }
+
+    /// Takes a step. The table learns the row either way.
+    async fn advance(&self, step: MoveStep) -> Result<Moved, StoreError> {
+        let moved = self.shared.store.step(step, self.shared.now()).await?;
+        if let Moved::Done(row) | Moved::Stale(Some(row)) = &moved {
+            self.shared.table.put(row.clone());
         }
+        Ok(moved)
     }
 
     /// Loads a lease, if nobody has: the compare-and-set comes first, so that a lease is loaded once.
@@ -253,7 +275,7 @@ impl Mover {
             }
             Err(error) => {
                 tracing::warn!(%error, %product, "a lease was not loaded");
-                metrics::retry("leases");
+                self.keeper.failed(&product, &error);
                 self.shared.condemned.lock().insert(product, lease.lease);
                 // Each try costs an epoch: a lease store that is down is not asked in a tight loop.
                 tokio::time::sleep(LOAD_BACK_OFF).await;
@@ -261,6 +283,30 @@ impl Mover {
         }
         self.shared.table.put(marked);
         Ok(())
+    }
+
+    /// Units came back: SQL lends them first. If the call to the lease store is lost, or this core dies before it, the
+    /// next look of any core finds the lease behind and raises it.
+    async fn top_up(&self, product: &Sku, seen: &LeaseRow) -> Result<(), StoreError> {
+        let (lease, keep) = (seen.lease, self.shared.backlog.units(product));
+        let Moved::Done(row) = self.advance(MoveStep::TopUp { lease, keep }).await? else { return Ok(()) };
+        if let Some(lent) = row.lease.filter(|lent| lent.lease == lease) {
+            metrics::topped_up(lent.granted.saturating_sub(seen.granted));
+            self.raise(product, &lent).await;
+        }
+        Ok(())
+    }
+
+    /// The second half of a top-up, by max: it may be repeated by anybody at any time.
+    async fn raise(&self, product: &Sku, lease: &LeaseRow) {
+        match self.shared.leases.top_up(product, lease.lease, lease.granted).await {
+            Ok(true) => tracing::debug!(%product, lease = %lease.lease, granted = lease.granted, "a lease was raised"),
+            // Lost, closed or replaced: the keeper sees which.
+            Ok(false) => tracing::info!(%product, lease = %lease.lease, "there is no such lease to raise"),
+            Err(error) => self.keeper.failed(product, &error),
+        }
+        // Only the next look may find it behind again: no loop here.
+        self.keeper.calm(product, lease.lease);
     }
 
     /// H2, H3 and H4.

@@ -8,11 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use hashbrown::HashMap;
+use rustc_hash::FxBuildHasher;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
-use types::plan::{CoreState, NackReason, PlanAnswer, PlanEntry, PlanPush};
-use types::{Generation, Sku, Tier};
+use types::plan::{CoreState, NackReason, PlanAnswer, PlanEntry, PlanPush, Reason};
+use types::{Generation, Sku, Timestamp};
 
+use crate::handover::Wish;
 use crate::metrics;
 use crate::shared::Shared;
 
@@ -24,6 +27,27 @@ const FILE: &str = "plan.json";
 pub(crate) struct HeldPlan {
     generation: Generation,
     entries: BTreeMap<Sku, PlanEntry>,
+    /// When each entry was taken. A plan that an older build has kept does not say: its entries are of old.
+    #[serde(default)]
+    taken: BTreeMap<Sku, Timestamp>,
+}
+
+/// What a plan wishes, by product.
+pub(crate) type Wishes = HashMap<Sku, Wish, FxBuildHasher>;
+
+impl HeldPlan {
+    /// What it wishes: made once for each plan, as the mover asks for every product ten times a second.
+    fn wishes(&self) -> Arc<Wishes> {
+        let wish = |(product, entry): (&Sku, &PlanEntry)| {
+            let ordered_until = match &entry.reason {
+                Reason::Override { until, .. } => Some(*until),
+                _ => None,
+            };
+            let taken = self.taken.get(product).copied().unwrap_or_default();
+            (product.clone(), Wish { tier: entry.tier, taken, ordered_until })
+        };
+        Arc::new(self.entries.iter().map(wish).collect())
+    }
 }
 
 /// What a push does to the plan that is held.
@@ -37,17 +61,17 @@ pub(crate) enum Taken {
     Refused(NackReason),
 }
 
-/// Decides about a push. `sells` says whether this core sells a product.
-pub(crate) fn take(held: &HeldPlan, push: &PlanPush, sells: impl Fn(&Sku) -> bool) -> Taken {
+/// Decides about a push that comes at `now`. `sells` says whether this core sells a product.
+pub(crate) fn take(held: &HeldPlan, push: &PlanPush, now: Timestamp, sells: impl Fn(&Sku) -> bool) -> Taken {
     if push.generation < held.generation {
         return Taken::Refused(NackReason::StaleGeneration);
     }
     if push.generation == held.generation {
         return Taken::Same;
     }
-    let mut entries = match push.base {
-        None => BTreeMap::new(),
-        Some(base) if base == held.generation => held.entries.clone(),
+    let (mut entries, mut taken) = match push.base {
+        None => (BTreeMap::new(), BTreeMap::new()),
+        Some(base) if base == held.generation => (held.entries.clone(), held.taken.clone()),
         Some(_) => return Taken::Refused(NackReason::UnknownBase),
     };
     for entry in &push.entries {
@@ -55,8 +79,9 @@ pub(crate) fn take(held: &HeldPlan, push: &PlanPush, sells: impl Fn(&Sku) -> boo
             return Taken::Refused(NackReason::UnknownProduct { product: entry.product.clone() });
         }
         entries.insert(entry.product.clone(), entry.clone());
+        taken.insert(entry.product.clone(), now);
     }
-    Taken::New(HeldPlan { generation: push.generation, entries })
+    Taken::New(HeldPlan { generation: push.generation, entries, taken })
 }
 
 /// Why a plan could not be kept.
@@ -77,6 +102,7 @@ pub(crate) enum PlanError {
 /// The held plan.
 pub(crate) struct PlanClient {
     held: ArcSwap<HeldPlan>,
+    wishes: ArcSwap<Wishes>,
     path: PathBuf,
     // One push at a time: the newest is on disk before it is acknowledged.
     taking: Mutex<()>,
@@ -101,14 +127,18 @@ impl PlanClient {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => HeldPlan::default(),
             Err(error) => return Err(error),
         };
-        Ok(Self { held: ArcSwap::from_pointee(held), path, taking: Mutex::new(()) })
+        let wishes = ArcSwap::new(held.wishes());
+        Ok(Self { held: ArcSwap::from_pointee(held), wishes, path, taking: Mutex::new(()) })
     }
 
     /// Holds a plan that nobody pushed.
     #[cfg(test)]
-    pub(crate) fn hold(&self, generation: Generation, entries: Vec<PlanEntry>) {
+    pub(crate) fn hold(&self, generation: Generation, entries: Vec<PlanEntry>, now: Timestamp) {
+        let taken = entries.iter().map(|entry| (entry.product.clone(), now)).collect();
         let entries = entries.into_iter().map(|entry| (entry.product.clone(), entry)).collect();
-        self.held.store(Arc::new(HeldPlan { generation, entries }));
+        let held = HeldPlan { generation, entries, taken };
+        self.wishes.store(held.wishes());
+        self.held.store(Arc::new(held));
     }
 
     /// The generation that is held; 0 for none.
@@ -116,16 +146,16 @@ impl PlanClient {
         self.held.load().generation
     }
 
-    /// The tier that the plan wishes for a product.
-    pub(crate) fn tier_of(&self, product: &Sku) -> Option<Tier> {
-        self.held.load().entries.get(product).map(|entry| entry.tier)
+    /// What the plan that is held wishes.
+    pub(crate) fn wishes(&self) -> Arc<Wishes> {
+        self.wishes.load_full()
     }
 
     /// Answers a push. It is acknowledged only when it is on disk.
     pub(crate) async fn push(&self, shared: &Shared, push: PlanPush) -> Result<PlanAnswer, PlanError> {
         let _one = self.taking.lock().await;
         let held = self.held.load_full();
-        let decide = || take(&held, &push, |product| shared.table.get(product).is_some());
+        let decide = || take(&held, &push, shared.now(), |product| shared.table.get(product).is_some());
         let mut taken = decide();
         if matches!(taken, Taken::Refused(NackReason::UnknownProduct { .. })) {
             // A sale may have been applied through another core a moment ago.
@@ -146,7 +176,7 @@ impl PlanClient {
             Taken::Same => "same",
             Taken::New(plan) => {
                 self.keep(plan).await?;
-                shared.wake_mover.notify_one();
+                shared.wake_mover.all();
                 "new"
             }
         };
@@ -160,6 +190,7 @@ impl PlanClient {
         let written = tokio::task::spawn_blocking(move || write(&path, &writing)).await;
         let written = written.unwrap_or_else(|e| Err(std::io::Error::other(e.to_string())));
         written.map_err(|source| PlanError::Disk { path: self.path.clone(), source })?;
+        self.wishes.store(plan.wishes());
         self.held.store(plan);
         Ok(())
     }
@@ -192,10 +223,11 @@ fn write(path: &Path, plan: &HeldPlan) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use types::Nonce;
-    use types::plan::Reason;
+    use types::{Nonce, Tier};
 
     use super::*;
+
+    const NOW: Timestamp = Timestamp::from_seconds(9);
 
     fn push(generation: u64, base: Option<u64>, entries: &[(&str, Tier)]) -> PlanPush {
         PlanPush {
@@ -209,7 +241,7 @@ mod tests {
         }
     }
     fn new(held: &HeldPlan, p: &PlanPush) -> HeldPlan {
-        match take(held, p, |sku| sku.as_str() != "unknown") {
+        match take(held, p, NOW, |sku| sku.as_str() != "unknown") {
             Taken::New(plan) => plan,
             other => panic!("{other:?}"),
         }
@@ -225,10 +257,10 @@ mod tests {
         let whole = new(&two, &push(8, None, &[("b", Tier::Queue)]));
         assert_eq!(whole.entries.len(), 1);
         let all = |_: &Sku| true;
-        assert_eq!(take(&two, &push(7, None, &[]), all), Taken::Same);
-        assert_eq!(take(&two, &push(6, None, &[]), all), Taken::Refused(NackReason::StaleGeneration));
-        assert_eq!(take(&two, &push(9, Some(8), &[]), all), Taken::Refused(NackReason::UnknownBase));
-        let unknown = take(&two, &push(9, Some(7), &[("unknown", Tier::Db)]), |_| false);
+        assert_eq!(take(&two, &push(7, None, &[]), NOW, all), Taken::Same);
+        assert_eq!(take(&two, &push(6, None, &[]), NOW, all), Taken::Refused(NackReason::StaleGeneration));
+        assert_eq!(take(&two, &push(9, Some(8), &[]), NOW, all), Taken::Refused(NackReason::UnknownBase));
+        let unknown = take(&two, &push(9, Some(7), &[("unknown", Tier::Db)]), NOW, |_| false);
         assert!(matches!(unknown, Taken::Refused(NackReason::UnknownProduct { .. })));
     }
 
@@ -241,7 +273,17 @@ mod tests {
         // A crash in the middle of the next write leaves this beside it.
         std::fs::write(path.with_extension("new"), b"{").expect("written");
         let opened = PlanClient::open(folder.path()).expect("opened");
-        assert_eq!(opened.tier_of(&Sku::new("a").expect("sku")), Some(Tier::Redis));
+        let wish = opened.wishes().get(&Sku::new("a").expect("sku")).copied();
+        assert_eq!(wish, Some(Wish { tier: Tier::Redis, taken: NOW, ordered_until: None }));
+        // As an older build has written it.
+        std::fs::write(
+            &path,
+            serde_json::to_string(&plan).expect("text").replace(",\"taken\":{\"a\":\"1970-01-01T00:00:09.000Z\"}", ""),
+        )
+        .expect("written");
+        let opened = PlanClient::open(folder.path()).expect("opened");
+        let wish = opened.wishes().get(&Sku::new("a").expect("sku")).copied();
+        assert_eq!(wish, Some(Wish { tier: Tier::Redis, taken: Timestamp::default(), ordered_until: None }));
         std::fs::write(&path, b"{\"generation\":").expect("written");
         assert_eq!(PlanClient::open(folder.path()).expect("opened").generation(), Generation::default());
         assert!(path.with_extension("damaged").exists());

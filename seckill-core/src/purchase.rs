@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
+use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 use types::{BuyerId, IdempotencyKey, OrderId, Phase, RequestId, SaleName, Sku, Tier, Timestamp};
 
@@ -159,7 +160,12 @@ async fn choose_path(shared: &Shared, ask: &Ask, hash: BodyHash) -> PurchaseOutc
     };
     let started = Instant::now();
     let limit = shared.clock.real(shared.options.handover_wait);
-    let mut waiting = None;
+    let mut waiting: Option<(SemaphorePermit<'_>, Instant)> = None;
+    let waited = |waiting: &Option<(SemaphorePermit<'_>, Instant)>, end| {
+        if let Some((_, since)) = waiting {
+            metrics::waited_for_move(end, since.elapsed());
+        }
+    };
     loop {
         let row = slot.row();
         let now = shared.now();
@@ -171,22 +177,24 @@ async fn choose_path(shared: &Shared, ask: &Ask, hash: BodyHash) -> PurchaseOutc
             Way::By(Tier::Queue) => by_queue(shared, ask, hash, &slot, &row, now).await,
         };
         if let Try::Answer(outcome) = tried {
+            waited(&waiting, "passed");
             return outcome;
         }
         // Wait for the move to end: in a bounded queue, for a bounded time.
         let Some(left) = limit.checked_sub(started.elapsed()).filter(|left| !left.is_zero()) else {
+            waited(&waiting, "gave_up");
             return PurchaseOutcome::Refused(Refusal::Draining);
         };
         if waiting.is_none() {
             match shared.handover_waiters.try_acquire() {
-                Ok(permit) => waiting = Some(permit),
+                Ok(permit) => waiting = Some((permit, Instant::now())),
                 Err(_) => return PurchaseOutcome::Refused(Refusal::Draining),
             }
         }
         if let Err(error) = shared.table.reread(&slot).await {
             return PurchaseOutcome::Refused(store_refusal(&error));
         }
-        shared.wake_mover.notify_one();
+        shared.wake_mover.product(&ask.product);
         slot.moved_on(&row, left.min(Duration::from_millis(50))).await;
     }
 }

@@ -30,6 +30,7 @@ use crate::stock::redis::LeaseStore;
 use crate::stock::store::{StockStore, StoreError};
 use crate::ticket::TicketSecret;
 use crate::tier_table::TierTable;
+use crate::wake::Wake;
 use crate::{expiry, metrics, outbox};
 
 /// How often the whole tier table is read again: half of the second that the protocol allows.
@@ -185,7 +186,7 @@ pub(crate) async fn share(options: Options, ports: Ports, secret: TicketSecret, 
         handover_waiters: Semaphore::new(MAX_HANDOVER_WAITERS),
         condemned: parking_lot::Mutex::default(),
         resubmissions: resubmit::Resubmissions::default(),
-        wake_mover: Notify::new(),
+        wake_mover: Wake::default(),
         wake_outbox: Notify::new(),
         moves: broadcast::channel(MOVES_KEPT).0,
         grants_pulse: Pulse::new(),

@@ -22,6 +22,7 @@ use crate::stock::redis::LeaseStore;
 use crate::stock::store::StockStore;
 use crate::ticket::TicketSecret;
 use crate::tier_table::TierTable;
+use crate::wake::Wake;
 
 /// Longest wait of a purchase call for its record's acknowledgement: a log that takes longer is away, and the shopper
 /// is told to ask again while his call and his deadline still have time.
@@ -87,7 +88,7 @@ pub(crate) struct Shared {
     pub(crate) condemned: Mutex<HashMap<Sku, LeaseId>>,
     /// Attempts that must be submitted again and found no path yet.
     pub(crate) resubmissions: Resubmissions,
-    pub(crate) wake_mover: Notify,
+    pub(crate) wake_mover: Wake,
     pub(crate) wake_outbox: Notify,
     pub(crate) moves: broadcast::Sender<MoveDone>,
     pub(crate) grants_pulse: Pulse,
@@ -114,6 +115,16 @@ impl Shared {
         let appended = tokio::time::timeout(APPEND_WITHIN, self.log.append(topic, vec![record])).await;
         let late = |_| EventLogError::Unavailable(format!("no acknowledgement within {APPEND_WITHIN:?}"));
         Ok(appended.map_err(late)??.first().copied())
+    }
+
+    /// Units of a product went back to `free`: its row is read again, and an open lease is topped up at once. Without
+    /// this both happen within half a second.
+    pub(crate) async fn units_came_back(&self, product: &Sku) {
+        let Some(slot) = self.table.get(product) else { return };
+        if let Err(error) = self.table.reread(&slot).await {
+            tracing::warn!(%error, %product, "a product was not read again");
+        }
+        self.wake_mover.product(product);
     }
 
     /// Appends one record.

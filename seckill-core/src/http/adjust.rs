@@ -77,7 +77,7 @@ pub(super) async fn adjust(
                     adjustment = %row.id, "stock adjusted");
                 app.shared.table.put(*product);
                 // A lease may have been fenced, or there is something to lend.
-                app.shared.wake_mover.notify_one();
+                app.shared.wake_mover.product(&row.product);
             }
             Ok((StatusCode::CREATED, Json(AdjustmentView::from(row))).into_response())
         }

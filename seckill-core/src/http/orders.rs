@@ -49,6 +49,7 @@ pub(super) async fn cancel(
     match app.shared.store.cancel(order, &buyer, app.shared.now()).await.map_err(|e| problems::store(&e))? {
         OrderChange::Changed(row) => {
             app.shared.wake_outbox.notify_one();
+            app.shared.units_came_back(&row.product).await;
             Ok(Json(row.into()))
         }
         // A repeat has its answer again.

@@ -3,8 +3,13 @@
 
 mod adjustments;
 mod bad_input;
+#[cfg(feature = "redis")]
+mod cores;
 mod db_path;
 mod fast_paths;
+mod initial_tier;
 mod moves;
 mod plan;
+#[cfg(feature = "redis")]
+mod real_redis;
 mod shop;

@@ -14,7 +14,7 @@ use crate::fast_paths::buy_to_the_end;
 use crate::shop::{SALE, Shop, outbox_is_empty, until};
 
 /// At rest: what is not free is leased by a living lease or reserved by an order that somebody was told of.
-async fn at_rest(shop: &Shop, product: &str, total: u64, accepted: u64) {
+pub async fn at_rest(shop: &Shop, product: &str, total: u64, accepted: u64) {
     until("everything is decided", async || shop.handle.backlog() == 0).await;
     let row = shop.row(product).await;
     let lent = row.lease.map_or(0, |l| l.granted - l.consumed);
@@ -221,8 +221,9 @@ async fn units_that_expire_in_the_redis_tier_are_sold_again() {
     for buyer in ["anna", "ben"] {
         assert!(buy_to_the_end(&shop, buyer, "lamp", "k", true).await.is_ok());
     }
+    let lease = shop.row("lamp").await.lease.unwrap().lease;
     shop.clock.push(Duration::from_secs(31));
-    // At first all are reserved; once they have expired a new lease brings them back.
+    // At first all are reserved; once they have expired the same lease is topped up.
     let mut tries = 0;
     until("a unit that came back is sold", async || {
         tries += 1;
@@ -231,6 +232,7 @@ async fn units_that_expire_in_the_redis_tier_are_sold_again() {
     .await;
     let row = shop.row("lamp").await;
     assert_eq!((row.state.tier, row.state.reserved, row.state.sellable), (Tier::Redis, 1, 1));
+    assert_eq!(row.lease.map(|l| l.lease), Some(lease), "no move was needed");
 }
 
 #[tokio::test(flavor = "multi_thread")]

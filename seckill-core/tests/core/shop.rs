@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use eventlog::{EventLog, MemoryLog};
 use reqwest::{Method, RequestBuilder, StatusCode};
 use seckill_core::stock::db::sqlite::{SqliteStore, SqliteStoreOptions};
+use seckill_core::stock::redis::LeaseStore;
 use seckill_core::stock::store::{ProductRow, StockStore};
 use seckill_core::{CoreHandle, InProcessLeases, Options, SeckillCore, SimulatedPaymentOptions, TicketSecret};
 use serde_json::{Value, json};
@@ -65,6 +66,8 @@ pub struct Shop {
     pub handle: CoreHandle,
     pub http: reqwest::Client,
     pub generation: u64,
+    /// A lease store that outlives the core; else each of its lives has its own.
+    leases: Option<Arc<dyn LeaseStore>>,
     running: JoinHandle<Result<(), seckill_core::CoreError>>,
     stop: CancellationToken,
 }
@@ -89,6 +92,7 @@ async fn start(
     options: &Options,
     log: Arc<MemoryLog>,
     clock: Arc<PushedClock>,
+    leases: Option<Arc<dyn LeaseStore>>,
 ) -> (Arc<SqliteStore>, CoreHandle, JoinHandle<Result<(), seckill_core::CoreError>>, CancellationToken) {
     let store =
         SqliteStore::open(&folder.join("stock.sqlite"), SqliteStoreOptions::default()).expect("the store opens");
@@ -96,7 +100,7 @@ async fn start(
     let core = SeckillCore::new(
         options.clone(),
         store.clone(),
-        Arc::new(InProcessLeases::new()),
+        leases.unwrap_or_else(|| Arc::new(InProcessLeases::new())),
         log,
         clock,
         Arc::new(PlainTokens),
@@ -116,14 +120,19 @@ impl Shop {
     }
 
     pub async fn open_with(change: impl FnOnce(&mut Options)) -> Self {
+        Self::open_on(None, change).await
+    }
+
+    pub async fn open_on(leases: Option<Arc<dyn LeaseStore>>, change: impl FnOnce(&mut Options)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let log = Arc::new(MemoryLog::new());
         let clock = Arc::new(PushedClock { base: SystemClock::new(), ahead_ms: Default::default() });
         let mut options = options(folder.path());
         change(&mut options);
-        let (store, handle, running, stop) = start(folder.path(), &options, log.clone(), clock.clone()).await;
+        let (store, handle, running, stop) =
+            start(folder.path(), &options, log.clone(), clock.clone(), leases.clone()).await;
         let http = reqwest::Client::builder().timeout(Duration::from_secs(30)).build().unwrap();
-        let shop = Self { folder, log, clock, options, store, handle, http, generation: 0, running, stop };
+        let shop = Self { folder, log, clock, options, store, handle, http, generation: 0, leases, running, stop };
         shop.ready().await;
         shop
     }
@@ -150,7 +159,8 @@ impl Shop {
     }
 
     pub async fn restart(&mut self) {
-        let started = start(self.folder.path(), &self.options, self.log.clone(), self.clock.clone()).await;
+        let (log, clock, leases) = (self.log.clone(), self.clock.clone(), self.leases.clone());
+        let started = start(self.folder.path(), &self.options, log, clock, leases).await;
         (self.store, self.handle, self.running, self.stop) = started;
         self.ready().await;
     }

@@ -3,6 +3,7 @@
 use super::books::{Money3, Order, PAYMENTS};
 use super::mutant::Mutant;
 use super::state::{Config, Redis, Steps, World};
+use crate::stock::redis::LeaseLook;
 use crate::stock::redis::rules::{self};
 use types::Epoch;
 
@@ -52,6 +53,12 @@ impl Config {
 
     pub(super) fn left(&self, w: &World, lease: u8) -> Option<u8> {
         (w.redis.on && w.redis.lease == lease && !w.redis.closed).then(|| w.redis.left())
+    }
+
+    /// What a look at the lease store says.
+    pub(super) fn look(&self, w: &World, lease: u8) -> Option<LeaseLook> {
+        let left = self.left(w, lease)?;
+        Some(LeaseLook { granted: u64::from(w.redis.cap), left: u64::from(left) })
     }
 
     pub(super) fn lease_store(&self, w: &World, out: &mut Steps) {

@@ -166,7 +166,7 @@ pub fn bases() -> Vec<Config> {
             luck: Luck { moves: 1, top_ups: 1, resets: 1, ..Luck::default() },
             expiry: true,
             deadlines: false,
-            ..base("V top-up (of the text), expiry, reset", 2, TWO, &[0, 1])
+            ..base("V top-up, expiry, reset", 2, TWO, &[0, 1])
         },
         Config {
             start: Queue,

@@ -131,7 +131,7 @@ impl Pair {
         let lease = lease_id(chance.random_range(0..LEASES));
         let living = lease_id(self.books.alive().unwrap_or(0));
         let product = sku();
-        let step = match chance.random_range(0..9) {
+        let step = match chance.random_range(0..10) {
             0 => MoveStep::Switch { product, epoch, target },
             1 | 2 => {
                 let next = lease_id((self.books.opened as usize).min(LEASES - 1));
@@ -142,6 +142,7 @@ impl Pair {
             5 => MoveStep::Settle { lease: living },
             6 => MoveStep::Settle { lease },
             7 => MoveStep::TopUp { lease: living, keep: chance.random_range(0..2) },
+            8 => MoveStep::TopUp { lease, keep: chance.random_range(0..2) },
             _ => MoveStep::Open { product, epoch },
         };
         let done = self.books.step(&step, None, Mutant::None);

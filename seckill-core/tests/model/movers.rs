@@ -2,8 +2,8 @@
 
 use super::books::{IN_TIME, LEASES, LeaseState, lease_id, lease_index, sku};
 use super::mutant::Mutant;
-use super::state::{Config, Kind, Record, Slow, Steps, World};
-use crate::handover::{LeaseHealth, LeaseWatch, NextStep, STUCK_AFTER, next_step, wanted};
+use super::state::{Config, Kind, Record, Slow, Steps, TopUp, World};
+use crate::handover::{Circumstances, LeaseHealth, LeaseWatch, NextStep, STUCK_AFTER, Why, Wish, next_step, wanted};
 use crate::stock::store::{MoveStep, ProductRow};
 use types::{Epoch, Tier};
 
@@ -14,13 +14,13 @@ impl Config {
         };
         let index = lease_index(lease.lease) as u8;
         if w.condemned == Some(index) {
-            return LeaseHealth::Replace;
+            return LeaseHealth::Replace(Why::Condemned);
         }
-        let left = self.left(w, index).map(u64::from);
+        let look = self.look(w, index);
         // Two seconds pass without an order: records may lie in the topic for that long.
         let mut watch = LeaseWatch::new(row, &lease, IN_TIME);
-        let _first = watch.look(row, &lease, left, IN_TIME);
-        watch.look(row, &lease, left, IN_TIME.plus(STUCK_AFTER))
+        let _first = watch.look(row, &lease, look, IN_TIME);
+        watch.look(row, &lease, look, IN_TIME.plus(STUCK_AFTER))
     }
 
     pub(super) fn movers(&self, w: &World, out: &mut Steps) {
@@ -45,10 +45,16 @@ impl Config {
             if moves && w.luck.moves == 0 {
                 continue;
             }
-            let wish = wanted(&row, Some(*plan), false, IN_TIME);
+            let wish = Some(Wish { tier: *plan, taken: IN_TIME, ordered_until: None });
+            let wish = wanted(&row, wish, Circumstances { closing: false, away: false, now: IN_TIME });
             for health in [LeaseHealth::Sound, self.health(w, &row)] {
-                let Some(step) = next_step(&row, wish, health) else { continue };
-                let replaces = health == LeaseHealth::Replace && step == (NextStep::Fence { target: Tier::Redis });
+                // What this core knows to be queued; another core may know of nothing.
+                let Some(step) = next_step(&row, wish, health, 0) else { continue };
+                if self.is(Mutant::TopUpInRedisFirst) && matches!(step, NextStep::TopUp { .. }) {
+                    continue;
+                }
+                let replaces =
+                    matches!(health, LeaseHealth::Replace(_)) && step == (NextStep::Fence { target: Tier::Redis });
                 if (replaces && w.luck.replaces == 0) || seen.contains(&step) {
                     continue;
                 }
@@ -56,7 +62,7 @@ impl Config {
                 let mut t = *w;
                 if replaces {
                     t.luck.replaces -= 1;
-                } else if moves {
+                } else if moves && step.moves() {
                     t.luck.moves -= 1;
                 }
                 for slow in self.as_taken(w, &row, step) {
@@ -69,6 +75,9 @@ impl Config {
                     self.take(t, slow, out);
                 }
                 self.on_the_way(w, step, out);
+                if let NextStep::Raise { lease } = step {
+                    self.raise_again(w, lease_index(lease.lease) as u8, out);
+                }
             }
         }
         self.broken_moves(w, out);
@@ -88,6 +97,15 @@ impl Config {
                 }
                 ways
             }
+            NextStep::TopUp { lease } => {
+                let (lease, queued) = (lease_index(lease.lease) as u8, w.queue.units());
+                let mut ways = vec![Slow::TopUp { lease, keep: 0 }];
+                if queued > 0 {
+                    ways.push(Slow::TopUp { lease, keep: queued });
+                }
+                ways
+            }
+            NextStep::Raise { .. } => Vec::new(),
             NextStep::Load { lease } => vec![Slow::Mark { lease: lease_index(lease.lease) as u8 }],
             NextStep::Fence { target } => vec![Slow::Fence { epoch, target }],
             NextStep::Settle { .. } if self.is(Mutant::OnlyTheConsumerSettles) => Vec::new(),
@@ -135,6 +153,10 @@ impl Config {
                 ("H1 fence", MoveStep::Fence { product, epoch: epoch_of(epoch), target }, 0)
             }
             Slow::Settle { lease } => ("H4 by the mover", MoveStep::Settle { lease: lease_id(lease as usize) }, lease),
+            Slow::TopUp { lease, keep } => {
+                let step = MoveStep::TopUp { lease: lease_id(lease as usize), keep: u64::from(keep) };
+                ("top-up in SQL", step, lease)
+            }
             Slow::Open { epoch } => ("H5 open", MoveStep::Open { product, epoch: epoch_of(epoch) }, 0),
         };
         let left = self.left(&t, lease);
@@ -147,6 +169,15 @@ impl Config {
         match slow {
             Slow::Mark { lease } => t.load = Some((lease, t.b.leases[lease as usize].granted)),
             Slow::Fence { .. } => t.condemned = None,
+            Slow::TopUp { lease, .. } => {
+                // With another one between its halves: that core dies, or this one does.
+                if t.top_up.is_some() {
+                    out.push(((name, lease, t.b.epoch), t));
+                }
+                let granted = t.b.leases[lease as usize].granted;
+                let units = granted - w.b.leases[lease as usize].granted;
+                t.top_up = Some(TopUp { lease, granted, units });
+            }
             _ => {}
         }
         out.push(((name, lease, t.b.epoch), t));

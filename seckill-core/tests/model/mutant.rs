@@ -28,7 +28,7 @@ pub enum Mutant {
     NoLeakRecovery,
     LeakRecoveryOfDrainedLeasesOnly,
     LeakReturnsUnitsOfAnOpenLease,
-    // Top-up: of the protocol's text only, the port has none yet.
+    // Top-up.
     TopUpInRedisFirst,
     TopUpByIncrement,
     TopUpOfAnyLease,

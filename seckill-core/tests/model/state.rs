@@ -124,6 +124,7 @@ pub struct Luck {
     pub crashes: u8,
     pub zombies: u8,
     pub losses: u8,
+    /// Of broken top-ups; sound ones end by themselves.
     pub top_ups: u8,
     pub adjusts: u8,
     pub slow_steps: u8,
@@ -152,8 +153,8 @@ pub struct World {
     pub slow: Option<Slow>,
     /// A load whose mover has won `MarkLoaded`: lease and units.
     pub load: Option<(u8, u8)>,
-    /// Lease and units of a top-up that SQL has and Redis has not.
-    pub top_up: Option<(u8, u8)>,
+    /// A top-up that SQL has and Redis may not have.
+    pub top_up: Option<TopUp>,
     pub condemned: Option<u8>,
     /// What the total must be by the adjustments that were asked for.
     pub expected: u8,
@@ -165,6 +166,14 @@ pub struct World {
     pub wrong: Option<&'static str>,
 }
 
+/// A top-up between its halves: what the lease was lent in all, and what of that is new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TopUp {
+    pub lease: u8,
+    pub granted: u8,
+    pub units: u8,
+}
+
 /// A move's step, small.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Slow {
@@ -174,6 +183,7 @@ pub enum Slow {
     Fence { epoch: u8, target: Tier },
     Settle { lease: u8 },
     Open { epoch: u8 },
+    TopUp { lease: u8, keep: u8 },
 }
 
 /// What may happen in a run, and how much of it.

@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use tokio_util::sync::CancellationToken;
 
 /// How bad the weather is, per thousand calls.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Weather {
     /// Calls that are refused before they have any effect.
     pub refused: u32,
@@ -30,10 +30,14 @@ pub struct Weather {
     /// Whether the lease store is reset, or comes back with old data.
     pub redis_resets: bool,
     pub redis_stale: bool,
+    /// Whether the lease store is out of reach now and then, for up to three seconds.
+    pub redis_away: bool,
     /// Largest difference of a core's clock from true time, in milliseconds.
     pub clock_off: i64,
     /// Milliseconds between two wishes for another tier.
     pub restless: u64,
+    /// Products mostly stay with redis, and many orders are cancelled: units come back to an open lease.
+    pub steady: bool,
 }
 
 /// Draws from one stream of chance.
@@ -77,16 +81,25 @@ pub struct Life {
     pub dead: CancellationToken,
     calls: AtomicU64,
     dies_at: u64,
+    died: Mutex<Option<Place>>,
 }
+
+/// Where a core died: in which call, and whether after its effect.
+pub type Place = (&'static str, bool);
 
 impl Life {
     /// Dies at that step, counted from 0; never at `u64::MAX`.
     pub fn until(step: u64) -> Self {
-        Self { dead: CancellationToken::new(), calls: AtomicU64::new(0), dies_at: step }
+        Self { dead: CancellationToken::new(), calls: AtomicU64::new(0), dies_at: step, died: Mutex::default() }
+    }
+    /// Where it ended, if it has.
+    pub fn died(&self) -> Option<Place> {
+        *self.died.lock()
     }
     /// One more step of the protocol; does not return if the core is dead.
-    async fn step(&self) {
+    async fn step(&self, call: &'static str, done: bool) {
         if self.calls.fetch_add(1, Ordering::Relaxed) == self.dies_at {
+            *self.died.lock() = Some((call, done));
             self.dead.cancel();
         }
         if self.dead.is_cancelled() {
@@ -104,14 +117,19 @@ pub struct Line {
 
 impl Line {
     /// A call that changes something: each side of its effect is a place to die.
-    pub async fn call<T, E>(&self, failed: impl Fn() -> E, effect: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-        self.life.step().await;
+    pub async fn call<T, E>(
+        &self,
+        call: &'static str,
+        failed: impl Fn() -> E,
+        effect: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        self.life.step(call, false).await;
         self.fate.delay(&self.weather).await;
         if self.fate.strikes(self.weather.refused) {
             return Err(failed());
         }
         let done = effect.await;
-        self.life.step().await;
+        self.life.step(call, true).await;
         self.fate.delay(&self.weather).await;
         if self.fate.strikes(self.weather.reply_lost) {
             return Err(failed());

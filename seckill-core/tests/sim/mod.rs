@@ -3,10 +3,12 @@
 #![allow(clippy::print_stdout)]
 
 mod fate;
+mod kill_points;
 mod mutant;
 mod naive;
 mod ports;
 mod shoppers;
+mod walk;
 mod witness;
 mod world;
 
@@ -20,7 +22,7 @@ use world::{Ended, run};
 /// Seeds of a test run; `SIM_SEEDS` asks for more.
 const SEEDS: u64 = 3_000;
 /// Seeds within which every mutant must be noticed.
-const SEEDS_PER_MUTANT: u64 = 300;
+const SEEDS_PER_MUTANT: u64 = 1_500;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|n| n.parse().ok())
@@ -74,7 +76,7 @@ fn the_promise_is_kept_in_any_weather() {
     }
     let (first, seeds) = (number("SIM_FIRST").unwrap_or(1), number("SIM_SEEDS").unwrap_or(SEEDS));
     let begun = Instant::now();
-    let (mut orders, mut late, mut moves, mut deaths) = ([0; 3], 0, 0, 0);
+    let (mut orders, mut late, mut moves, mut deaths, mut top_ups) = ([0; 3], 0, 0, 0, 0);
     let failed = sweep(first..first + seeds, Mutant::None, |_, ended| {
         for (sum, n) in orders.iter_mut().zip(ended.orders) {
             *sum += n;
@@ -82,11 +84,13 @@ fn the_promise_is_kept_in_any_weather() {
         late += ended.late;
         moves += ended.moves;
         deaths += ended.deaths;
+        top_ups += ended.top_ups;
     });
     println!(
         "{seeds} seeds from {first}: orders by db, redis, queue {orders:?}, {late} tickets ended by their deadline, \
-         {moves} moves, {deaths} deaths of cores in {:.1} s",
-        begun.elapsed().as_secs_f64()
+         {moves} moves, {top_ups} top-ups, {deaths} deaths of cores in {:.1} s ({:.0} seeds/s)",
+        begun.elapsed().as_secs_f64(),
+        seeds as f64 / begun.elapsed().as_secs_f64()
     );
     if let Some((seed, broken)) = failed {
         panic!("SIM_SEED={seed} replays this:\n{}", broken.join("\n"));

@@ -17,15 +17,27 @@ pub enum Mutant {
     OpenBeforeSettle,
     /// Expiry gives units back and not the buyer's limit.
     LimitIsNotGivenBack,
+    /// A lease is raised in its store before SQL has lent anything.
+    TopUpInRedisFirst,
+    /// A lease is raised by what is new, not to what there is in all.
+    TopUpByIncrement,
+    /// Whatever lease lies there is raised.
+    TopUpOfAnyLease,
+    /// A top-up makes the lease where it is lost.
+    TopUpCreatesTheKey,
 }
 
 impl Mutant {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 10] = [
         Self::ReaderConcludesFromAbsence,
         Self::NobodyDecidesAtTheDeadline,
         Self::FirstDecisionDoesNotCount,
         Self::AnswerBeforeCommit,
         Self::OpenBeforeSettle,
         Self::LimitIsNotGivenBack,
+        Self::TopUpInRedisFirst,
+        Self::TopUpByIncrement,
+        Self::TopUpOfAnyLease,
+        Self::TopUpCreatesTheKey,
     ];
 }

@@ -1,7 +1,9 @@
 //! The ports of a core over a bad line: the real store, the real leases of this process, the real log in memory, and
 //! between them and the core whatever fate sends. Mutants of what stands behind a port are substituted here.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,6 +18,7 @@ use types::{
 
 use super::fate::{Fate, Life, Line, Weather};
 use super::mutant::Mutant;
+use super::witness::Broken;
 use crate::stock::adjustment::{Adjusted, Adjustment};
 use crate::stock::db::sqlite::inline::InlineStore;
 use crate::stock::redis::{
@@ -31,6 +34,21 @@ pub struct FarStore {
     pub store: Arc<InlineStore>,
     pub line: Line,
     pub mutant: Mutant,
+    /// For mutants that do in Redis what belongs to SQL.
+    pub redis: Arc<Redis>,
+}
+
+/// The name of a step, as a place to die.
+const fn name_of(step: &MoveStep) -> &'static str {
+    match step {
+        MoveStep::Switch { .. } => "switch",
+        MoveStep::OpenLease { .. } => "open lease",
+        MoveStep::MarkLoaded { .. } => "mark loaded",
+        MoveStep::Fence { .. } => "fence",
+        MoveStep::Settle { .. } => "settle",
+        MoveStep::Open { .. } => "open",
+        MoveStep::TopUp { .. } => "top-up in SQL",
+    }
 }
 
 fn lost() -> StoreError {
@@ -53,7 +71,7 @@ impl StockStore for FarStore {
                 self.store.forget(&attempt.buyer, &attempt.key);
             }
         }
-        self.line.call(lost, self.store.decide(attempts, reserve_for, now)).await
+        self.line.call("decide", lost, self.store.decide(attempts, reserve_for, now)).await
     }
     async fn conclude(
         &self,
@@ -70,7 +88,7 @@ impl StockStore for FarStore {
                 Ok(known.unwrap_or(absent))
             }
             Mutant::NobodyDecidesAtTheDeadline => Err(lost()),
-            _ => self.line.call(lost, self.store.conclude(buyer, key, body_hash, product, now)).await,
+            _ => self.line.call("conclude", lost, self.store.conclude(buyer, key, body_hash, product, now)).await,
         }
     }
     async fn step(&self, step: MoveStep, now: Timestamp) -> Result<Moved, StoreError> {
@@ -79,16 +97,27 @@ impl StockStore for FarStore {
         {
             self.store.close_unsettled(lease);
         }
-        self.line.call(lost, self.store.step(step, now)).await
+        if self.mutant == Mutant::TopUpInRedisFirst
+            && let MoveStep::TopUp { lease, keep } = step
+        {
+            for row in self.store.products().await? {
+                if let Some(lent) = row.lease.filter(|lent| lent.lease == lease) {
+                    let granted = lent.granted + row.free.saturating_sub(keep);
+                    let _done = self.redis.get().top_up(&row.state.product, lease, granted).await;
+                    self.line.fate.delay(&self.line.weather).await;
+                }
+            }
+        }
+        self.line.call(name_of(&step), lost, self.store.step(step, now)).await
     }
     async fn adjust(&self, adjustment: Adjustment, now: Timestamp) -> Result<Adjusted, StoreError> {
-        self.line.call(lost, self.store.adjust(adjustment, now)).await
+        self.line.call("adjust", lost, self.store.adjust(adjustment, now)).await
     }
     async fn pay(&self, payment: Payment, now: Timestamp) -> Result<PaymentEffect, StoreError> {
-        self.line.call(lost, self.store.pay(payment, now)).await
+        self.line.call("pay", lost, self.store.pay(payment, now)).await
     }
     async fn cancel(&self, order: OrderId, buyer: &BuyerId, now: Timestamp) -> Result<OrderChange, StoreError> {
-        self.line.call(lost, self.store.cancel(order, buyer, now)).await
+        self.line.call("cancel", lost, self.store.cancel(order, buyer, now)).await
     }
     async fn expire_due(&self, now: Timestamp, max: usize) -> Result<usize, StoreError> {
         // Most looks find nothing: only those that do are steps of the protocol.
@@ -96,17 +125,17 @@ impl StockStore for FarStore {
             return self.line.read(lost, async { Ok(0) }).await;
         }
         let kept = (self.mutant == Mutant::LimitIsNotGivenBack).then(|| self.store.limits());
-        let expired = self.line.call(lost, self.store.expire_due(now, max)).await;
+        let expired = self.line.call("expire", lost, self.store.expire_due(now, max)).await;
         if let Some(kept) = kept {
             self.store.put_limits(&kept);
         }
         expired
     }
     async fn refunded(&self, payment: PaymentId, now: Timestamp) -> Result<bool, StoreError> {
-        self.line.call(lost, self.store.refunded(payment, now)).await
+        self.line.call("refunded", lost, self.store.refunded(payment, now)).await
     }
     async fn apply_sale(&self, sale: SaleSpec, now: Timestamp) -> Result<SaleApplied, StoreError> {
-        self.line.call(lost, self.store.apply_sale(sale, now)).await
+        self.line.call("sale", lost, self.store.apply_sale(sale, now)).await
     }
     async fn set_sale_state(
         &self,
@@ -114,7 +143,7 @@ impl StockStore for FarStore {
         state: SaleState,
         now: Timestamp,
     ) -> Result<Option<SaleState>, StoreError> {
-        self.line.call(lost, self.store.set_sale_state(sale, state, now)).await
+        self.line.call("sale state", lost, self.store.set_sale_state(sale, state, now)).await
     }
     async fn decision(&self, buyer: &BuyerId, key: &IdempotencyKey) -> Result<Option<Decision>, StoreError> {
         self.line.read(lost, self.store.decision(buyer, key)).await
@@ -135,15 +164,30 @@ impl StockStore for FarStore {
         self.line.read(lost, self.store.outbox(max)).await
     }
     async fn outbox_relayed(&self, sequence: u64) -> Result<(), StoreError> {
-        self.line.call(lost, self.store.outbox_relayed(sequence)).await
+        self.line.call("relayed", lost, self.store.outbox_relayed(sequence)).await
     }
 }
 
-/// The lease store that all cores share: it can be emptied, and come back with old data.
+/// Who does not reach the lease store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Away {
+    #[default]
+    ForNone,
+    For(usize),
+    ForAll,
+}
+
+/// The lease store that all cores share: it can be emptied, come back with old data, and be out of reach.
 #[derive(Default)]
 pub struct Redis {
     now: Mutex<Arc<InProcessLeases>>,
     replica: Mutex<Option<Arc<InProcessLeases>>>,
+    /// For whom it is out of reach.
+    away: Mutex<Away>,
+    lied: AtomicBool,
+    // What was loaded last of each product: for a mutant that makes keys.
+    loaded: Mutex<BTreeMap<Sku, LeaseLoad>>,
+    top_ups: AtomicU64,
 }
 
 impl Redis {
@@ -161,8 +205,21 @@ impl Redis {
     /// The replica is promoted: old data.
     pub fn come_back_stale(&self) {
         if let Some(old) = self.replica.lock().clone() {
+            self.lied.store(true, Ordering::Relaxed);
             *self.now.lock() = Arc::new(old.copy());
         }
+    }
+    /// Nobody reaches it, or one core does not, or everybody does again.
+    pub fn be_away(&self, away: Away) {
+        *self.away.lock() = away;
+    }
+    /// Top-ups that raised something.
+    pub fn top_ups(&self) -> u64 {
+        self.top_ups.load(Ordering::Relaxed)
+    }
+    /// Whether it has ever come back with old data.
+    pub fn has_lied(&self) -> bool {
+        self.lied.load(Ordering::Relaxed)
     }
 }
 
@@ -170,37 +227,128 @@ impl Redis {
 pub struct FarLeases {
     pub redis: Arc<Redis>,
     pub line: Line,
+    pub mutant: Mutant,
+    pub store: Arc<InlineStore>,
+    pub broken: Broken,
+    pub core: usize,
 }
 
 fn away() -> LeaseStoreError {
     LeaseStoreError::Away("the line is bad".into())
 }
 
+impl FarLeases {
+    fn reached(&self) -> Result<Arc<InProcessLeases>, LeaseStoreError> {
+        match *self.redis.away.lock() {
+            Away::ForAll => Err(away()),
+            Away::For(core) if core == self.core => Err(away()),
+            _ => Ok(self.redis.get()),
+        }
+    }
+
+    /// What lies in the lease store is never more than SQL has lent to that very lease; and what SQL has sold by it was
+    /// granted there, unless the lease store has come back with old data.
+    async fn check(&self, product: &Sku) {
+        let leases = self.redis.get();
+        let Some(lease) = leases.lease_of(product) else { return };
+        let Ok(Some(look)) = leases.look(product, lease).await else { return };
+        let books: Option<(i64, i64)> = self.store.look(|db| {
+            let sql = "SELECT granted, consumed FROM lease WHERE lease_id = ?1 AND state = 'OPEN'";
+            db.prepare_cached(sql)
+                .and_then(|mut q| q.query_row([lease.to_string()], |r| Ok((r.get(0)?, r.get(1)?))))
+                .ok()
+        });
+        // A lease that is fenced by now may still be raised late: it sells nothing.
+        let Some((lent, sold)) = books else { return };
+        if look.granted > lent.unsigned_abs() {
+            let what = format!("the lease store may grant {} units of {product}, SQL has lent {lent}", look.granted);
+            self.broken.lock().push(what);
+        }
+        let taken = look.granted - look.left;
+        if taken < sold.unsigned_abs() && !self.redis.has_lied() {
+            let what = format!("SQL has sold {sold} units of {product} by a lease whose store has granted {taken}");
+            self.broken.lock().push(what);
+        }
+    }
+
+    /// As a broken protocol would do the Redis half of a top-up.
+    async fn raise(&self, product: &Sku, lease: LeaseId, granted: u64, seen: u64) -> Result<bool, LeaseStoreError> {
+        let leases = self.reached()?;
+        match self.mutant {
+            Mutant::TopUpByIncrement => {
+                let Some(here) = leases.look(product, lease).await? else { return Ok(false) };
+                leases.top_up(product, lease, here.granted + granted.saturating_sub(seen)).await
+            }
+            Mutant::TopUpOfAnyLease => {
+                let here = leases.lease_of(product).unwrap_or(lease);
+                leases.top_up(product, here, granted).await
+            }
+            Mutant::TopUpCreatesTheKey => {
+                let last = self.redis.loaded.lock().get(product).filter(|last| last.lease == lease).cloned();
+                if leases.lease_of(product).is_none()
+                    && let Some(last) = last
+                {
+                    return leases.load(LeaseLoad { granted, ..last }).await;
+                }
+                leases.top_up(product, lease, granted).await
+            }
+            _ => leases.top_up(product, lease, granted).await,
+        }
+    }
+}
+
 #[async_trait]
 impl LeaseStore for FarLeases {
     async fn load(&self, lease: LeaseLoad) -> Result<bool, LeaseStoreError> {
-        self.line.call(away, async { self.redis.get().load(lease).await }).await
+        self.line
+            .call("load", away, async {
+                let leases = self.reached()?;
+                self.redis.loaded.lock().insert(lease.product.clone(), lease.clone());
+                leases.load(lease).await
+            })
+            .await
     }
     async fn grant(&self, request: GrantRequest) -> Result<GrantReply, LeaseStoreError> {
         self.line
-            .call(away, async {
-                let first = self.redis.get().grant(request.clone()).await;
+            .call("grant", away, async {
+                let first = self.reached()?.grant(request.clone()).await;
                 // A client that tries again by itself.
                 if self.line.fate.strikes(self.line.weather.doubled) {
-                    return self.redis.get().grant(request).await;
+                    return self.reached()?.grant(request).await;
                 }
                 first
             })
             .await
     }
     async fn close(&self, product: &Sku, lease: LeaseId) -> Result<bool, LeaseStoreError> {
-        self.line.call(away, async { self.redis.get().close(product, lease).await }).await
+        self.line.call("close", away, async { self.reached()?.close(product, lease).await }).await
     }
     async fn top_up(&self, product: &Sku, lease: LeaseId, granted: u64) -> Result<bool, LeaseStoreError> {
-        self.line.call(away, async { self.redis.get().top_up(product, lease, granted).await }).await
+        let seen = self.redis.get().look(product, lease).await?.map_or(granted, |look| look.granted);
+        self.line
+            .call("top-up in Redis", away, async {
+                let mut done = self.raise(product, lease, granted, seen).await;
+                if self.line.fate.strikes(self.line.weather.doubled) {
+                    // A word that arrives once more, perhaps long after.
+                    let late = self.line.fate.within(0..400);
+                    tokio::time::sleep(Duration::from_millis(late)).await;
+                    done = self.raise(product, lease, granted, seen).await;
+                }
+                if matches!(done, Ok(true)) && granted > seen {
+                    self.redis.top_ups.fetch_add(1, Ordering::Relaxed);
+                }
+                self.check(product).await;
+                done
+            })
+            .await
     }
     async fn look(&self, product: &Sku, lease: LeaseId) -> Result<Option<LeaseLook>, LeaseStoreError> {
-        self.line.read(away, async { self.redis.get().look(product, lease).await }).await
+        self.line
+            .read(away, async {
+                self.check(product).await;
+                self.reached()?.look(product, lease).await
+            })
+            .await
     }
 }
 
@@ -214,6 +362,16 @@ fn broken_log() -> EventLogError {
     EventLogError::Unavailable("the line is bad".into())
 }
 
+/// The name of an append, as a place to die.
+fn topic_name(topic: &Topic) -> &'static str {
+    match topic.as_str() {
+        topics::PURCHASE_GRANTS => "append grants",
+        topics::PURCHASE_QUEUE => "append queue",
+        topics::PRODUCT_STATE => "append state",
+        _ => "append",
+    }
+}
+
 #[async_trait]
 impl EventLog for FarLog {
     async fn ensure_topic(&self, spec: &TopicSpec) -> Result<(), EventLogError> {
@@ -225,7 +383,7 @@ impl EventLog for FarLog {
     async fn append(&self, topic: &Topic, records: Vec<NewRecord>) -> Result<Vec<Position>, EventLogError> {
         let purchases = matches!(topic.as_str(), topics::PURCHASE_GRANTS | topics::PURCHASE_QUEUE);
         self.line
-            .call(broken_log, async {
+            .call(topic_name(topic), broken_log, async {
                 let (fate, weather) = (&self.line.fate, &self.line.weather);
                 if purchases && fate.strikes(weather.tail_lost) {
                     return Ok(Vec::new());
@@ -268,7 +426,7 @@ impl Consumer for FarConsumer {
     }
     async fn commit(&mut self, progress: &[Progress]) -> Result<(), EventLogError> {
         let line = self.line.clone();
-        line.call(broken_log, self.inner.commit(progress)).await
+        line.call("commit offsets", broken_log, self.inner.commit(progress)).await
     }
     async fn seek(&mut self, progress: &Progress) -> Result<(), EventLogError> {
         self.inner.seek(progress).await

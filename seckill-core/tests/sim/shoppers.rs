@@ -181,6 +181,7 @@ impl Shopper {
     async fn after(&self, order: OrderId, quantity: u32) {
         let bits = u128::from(self.fate.within(1..u64::MAX)) << 32;
         match self.fate.within(0..10) {
+            0..=6 if self.world.weather.steady => self.cancel(order).await,
             0..=3 => self.pay(order, quantity, bits).await,
             4 => {
                 self.pay(order, quantity, bits).await;

@@ -6,20 +6,22 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use rusqlite::{Connection, params};
 
+use super::ports::Redis;
 use crate::stock::db::sqlite::inline::Witness;
-use crate::stock::store::{Attempt, Outcome, Verdict};
+use crate::stock::store::{Attempt, Outcome, Resubmit, Verdict};
 
 /// What was found broken, in words.
 pub type Broken = Arc<Mutex<Vec<String>>>;
 
 pub struct Books {
     pub broken: Broken,
+    redis: Arc<Redis>,
     sellable: Mutex<i64>,
 }
 
 impl Books {
-    pub fn new(broken: Broken) -> Self {
-        Self { broken, sellable: Mutex::new(0) }
+    pub fn new(broken: Broken, redis: Arc<Redis>) -> Self {
+        Self { broken, redis, sellable: Mutex::new(0) }
     }
     fn say(&self, what: String) {
         let mut broken = self.broken.lock();
@@ -49,6 +51,11 @@ impl Witness for Books {
     }
 
     fn after(&self, tx: &Connection, attempt: &Attempt, verdict: &Verdict) {
+        let contradicts = Verdict::Resubmit(Resubmit::SequenceUsed) == *verdict
+            || Verdict::Resubmit(Resubmit::OverGranted) == *verdict;
+        if contradicts && !self.redis.has_lied() {
+            self.say(format!("{verdict:?} of {:?}, and the lease store never lied", attempt.claim));
+        }
         let wanted = i64::from(attempt.quantity);
         let sellable = *self.sellable.lock();
         let (want_of_units, sold_out) = match verdict {

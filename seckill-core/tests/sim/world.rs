@@ -17,9 +17,9 @@ use tokio_util::sync::CancellationToken;
 use types::plan::{PlanEntry, Reason};
 use types::{Clock, Generation, Money, ProductSpec, SaleName, SaleSpec, Sku, Tier, Timestamp};
 
-use super::fate::{Fate, Life, Weather};
+use super::fate::{Fate, Life, Place, Weather};
 use super::mutant::Mutant;
-use super::ports::{FarLeases, FarLog, FarStore, Lines, Redis};
+use super::ports::{Away, FarLeases, FarLog, FarStore, Lines, Redis};
 use super::shoppers;
 use super::witness::{Books, Broken};
 use crate::ids::Ids;
@@ -78,6 +78,8 @@ pub struct World {
     wishes: Mutex<BTreeMap<Sku, Tier>>,
     born: Instant,
     loud: bool,
+    dies_at: Option<u64>,
+    died: Mutex<Option<Place>>,
 }
 
 /// What came of a run.
@@ -91,6 +93,10 @@ pub struct Ended {
     pub late: u64,
     pub moves: u64,
     pub deaths: u64,
+    /// Leases that were raised while they sold.
+    pub top_ups: u64,
+    /// Where the core died that was told to.
+    pub died: Option<Place>,
 }
 
 fn weather(chance: &mut ChaCha8Rng) -> Weather {
@@ -98,19 +104,22 @@ fn weather(chance: &mut ChaCha8Rng) -> Weather {
     let mut some = |most: u32| if chance.random_bool(0.5) { chance.random_range(0..=most) } else { 0 };
     let (refused, reply_lost, slow, very_slow) = (some(40), some(40), some(400), some(20));
     let (doubled, tail_lost, rebalanced, deaths) = (some(60), some(40), some(100), some(1_000));
+    let steady = chance.random_bool(0.35);
     Weather {
         refused,
         reply_lost,
         slow,
         very_slow,
-        doubled,
+        doubled: if steady { doubled * 5 } else { doubled },
         tail_lost,
         rebalanced,
         deaths,
         redis_resets: chance.random_bool(0.4),
         redis_stale: chance.random_bool(0.4),
+        redis_away: chance.random_bool(0.3),
         clock_off: if chance.random_bool(0.5) { 450 } else { 0 },
         restless: chance.random_range(150..1_500),
+        steady,
     }
 }
 
@@ -148,7 +157,12 @@ impl World {
         let fate = self.fate(100 + n as u64);
         let mut deaths = 0;
         for life_number in 0u64.. {
-            let dies_at = if deaths < 4 && fate.strikes(self.weather.deaths) { fate.within(0..60) } else { u64::MAX };
+            let dies_at = match self.dies_at {
+                Some(step) if n == 0 && deaths == 0 => step,
+                Some(_) => u64::MAX,
+                None if deaths < 4 && fate.strikes(self.weather.deaths) => fate.within(0..60),
+                None => u64::MAX,
+            };
             let life = Arc::new(Life::until(dies_at));
             let lines = Lines {
                 seed: self.seed,
@@ -160,8 +174,20 @@ impl World {
             let span = 2 * self.weather.clock_off as u64 + 1;
             let off_ms = fate.within(0..span) as i64 - self.weather.clock_off;
             let ports = Ports {
-                store: Arc::new(FarStore { store: self.store.clone(), line: lines.line(0), mutant: self.mutant }),
-                leases: Arc::new(FarLeases { redis: self.redis.clone(), line: lines.line(1) }),
+                store: Arc::new(FarStore {
+                    store: self.store.clone(),
+                    line: lines.line(0),
+                    mutant: self.mutant,
+                    redis: self.redis.clone(),
+                }),
+                leases: Arc::new(FarLeases {
+                    redis: self.redis.clone(),
+                    line: lines.line(1),
+                    mutant: self.mutant,
+                    store: self.store.clone(),
+                    broken: self.broken.clone(),
+                    core: n,
+                }),
                 log: Arc::new(FarLog { log: self.log.clone(), line: Arc::new(lines.line(2)) }),
                 clock: Arc::new(CoreClock { born: self.born, off_ms }),
             };
@@ -183,7 +209,7 @@ impl World {
             };
             let plan = Arc::new(PlanClient::open(&self.folder).expect("a folder"));
             let (generation, entries) = self.plan(1);
-            plan.hold(generation, entries);
+            plan.hold(generation, entries, shared.now());
             let mover = Arc::new(Mover::new(shared.clone(), plan.clone()));
             let mut tasks = JoinSet::new();
             let never = CancellationToken::new();
@@ -199,6 +225,9 @@ impl World {
                     self.break_with(format!("a worker of core {n} ended by itself: {ended:?}"));
                     life.dead.cancel();
                 }
+            }
+            if self.dies_at.is_some() {
+                *self.died.lock() = life.died();
             }
             self.cores[n].lock().take();
             tasks.shutdown().await;
@@ -219,18 +248,20 @@ impl World {
                 () = sleep(Duration::from_millis(fate.within(20..self.weather.restless))) => {}
             }
             let product = self.products[fate.within(0..self.products.len() as u64) as usize].clone();
-            let tier = Tier::ALL[fate.within(0..3) as usize];
+            let tier =
+                if self.weather.steady && fate.coin(900) { Tier::Redis } else { Tier::ALL[fate.within(0..3) as usize] };
             self.say(|| format!("wish: {product} to {tier}"));
             self.wishes.lock().insert(product, tier);
-            for core in &self.cores {
-                if fate.coin(300) {
+            for (n, core) in self.cores.iter().enumerate() {
+                // Of three, the first one moves, and the others find what it left.
+                if fate.coin(300) || (self.dies_at.is_some() && n > 0) {
                     sleep(Duration::from_millis(fate.within(1..200))).await;
                 }
                 let core = core.lock().clone();
                 if let Some(core) = core {
                     let (generation, entries) = self.plan(generation);
-                    core.plan.hold(generation, entries);
-                    core.shared.wake_mover.notify_one();
+                    core.plan.hold(generation, entries, core.shared.now());
+                    core.shared.wake_mover.all();
                 }
             }
         }
@@ -248,7 +279,7 @@ impl World {
             if self.calm.load(Ordering::Relaxed) {
                 return;
             }
-            match fate.within(0..4) {
+            match fate.within(0..5) {
                 0 if self.weather.redis_resets => {
                     self.say(|| "the lease store is empty".into());
                     self.redis.reset();
@@ -257,6 +288,17 @@ impl World {
                 3 if self.weather.redis_stale => {
                     self.say(|| "the lease store is old".into());
                     self.redis.come_back_stale();
+                }
+                4 if self.weather.redis_away => {
+                    let who = match fate.within(0..2 * self.cores.len() as u64) as usize {
+                        n if n < self.cores.len() => Away::For(n),
+                        _ => Away::ForAll,
+                    };
+                    self.say(|| format!("the lease store is away: {who:?}"));
+                    self.redis.be_away(who);
+                    sleep(Duration::from_millis(fate.within(50..3_000))).await;
+                    self.redis.be_away(Away::ForNone);
+                    self.say(|| "the lease store can be reached".into());
                 }
                 _ => {}
             }
@@ -322,19 +364,21 @@ impl World {
 }
 
 fn spec(chance: &mut ChaCha8Rng, products: &[Sku]) -> SaleSpec {
+    // Sometimes the shoppers are there before the doors open.
+    let early = if chance.random_bool(0.4) { chance.random_range(0..600) } else { 0 };
     let product = |sku: &Sku| ProductSpec {
         sku: sku.clone(),
         name: "It".into(),
         price: Money::new(100, "EUR".parse().expect("a currency")).expect("money"),
         stock: chance.random_range(1..=6),
         limit: chance.random_range(1..=3),
-        initial_tier: None,
+        initial_tier: chance.random_bool(0.3).then(|| Tier::ALL[chance.random_range(0..3)]),
         pages: Vec::new(),
     };
     SaleSpec {
         name: SaleName::new("sale").expect("a name"),
         zone: "Europe/Berlin".into(),
-        opens: START,
+        opens: START.plus(Duration::from_millis(early)),
         closes: START.plus(SALE),
         products: products.iter().map(product).collect(),
     }
@@ -342,14 +386,31 @@ fn spec(chance: &mut ChaCha8Rng, products: &[Sku]) -> SaleSpec {
 
 /// Runs one seed from its first call to its audit.
 pub fn run(seed: u64, mutant: Mutant, loud: bool, folder: &std::path::Path) -> Ended {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
-    runtime.block_on(in_virtual_time(seed, mutant, loud, folder))
+    run_set(seed, Setting { mutant, loud, dies_at: None }, folder)
 }
 
-async fn in_virtual_time(seed: u64, mutant: Mutant, loud: bool, folder: &std::path::Path) -> Ended {
+/// How a run differs from what its seed says.
+#[derive(Clone, Copy)]
+pub struct Setting {
+    pub mutant: Mutant,
+    pub loud: bool,
+    /// In calm weather the first of three cores dies at this step, and nothing else happens but moves.
+    pub dies_at: Option<u64>,
+}
+
+pub fn run_set(seed: u64, setting: Setting, folder: &std::path::Path) -> Ended {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
+    runtime.block_on(in_virtual_time(seed, setting, folder))
+}
+
+async fn in_virtual_time(seed: u64, setting: Setting, folder: &std::path::Path) -> Ended {
+    let Setting { mutant, loud, dies_at } = setting;
     let mut chance = ChaCha8Rng::seed_from_u64(seed);
-    let weather = weather(&mut chance);
+    let mut weather = weather(&mut chance);
+    if dies_at.is_some() {
+        weather = Weather { restless: 250, steady: seed.is_multiple_of(2), ..Weather::default() };
+    }
     let products: Vec<Sku> =
         (0..chance.random_range(1..=2)).map(|n| Sku::new(format!("p{n}")).expect("a sku")).collect();
     let spec = spec(&mut chance, &products);
@@ -357,7 +418,9 @@ async fn in_virtual_time(seed: u64, mutant: Mutant, loud: bool, folder: &std::pa
     // Several runs of one seed may be under way at once.
     static RUNS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
     let name = format!("sim-{}", RUNS.fetch_add(1, Ordering::Relaxed));
-    let store = Arc::new(InlineStore::create(&name, Some(Box::new(Books::new(broken.clone())))));
+    let redis: Arc<Redis> = Arc::default();
+    let books = Books::new(broken.clone(), redis.clone());
+    let store = Arc::new(InlineStore::create(&name, Some(Box::new(books))));
     store.apply_sale(spec.clone(), START).await.expect("the sale");
     let world = Arc::new(World {
         seed,
@@ -366,9 +429,9 @@ async fn in_virtual_time(seed: u64, mutant: Mutant, loud: bool, folder: &std::pa
         sale: spec.name,
         products,
         store,
-        redis: Arc::default(),
+        redis,
         log: MemoryLog::new(),
-        cores: (0..chance.random_range(1..=3)).map(|_| Mutex::default()).collect(),
+        cores: (0..if dies_at.is_some() { 3 } else { chance.random_range(1..=3) }).map(|_| Mutex::default()).collect(),
         journal: Mutex::default(),
         broken,
         calm: Arc::default(),
@@ -376,6 +439,8 @@ async fn in_virtual_time(seed: u64, mutant: Mutant, loud: bool, folder: &std::pa
         wishes: Mutex::default(),
         born: Instant::now(),
         loud,
+        dies_at,
+        died: Mutex::default(),
     });
     world.say(|| format!("{weather:?}\n{:?}", spec.products));
     let stop = CancellationToken::new();
@@ -383,7 +448,8 @@ async fn in_virtual_time(seed: u64, mutant: Mutant, loud: bool, folder: &std::pa
     let planner = tokio::spawn(world.clone().plan_moves(stop.clone()));
     let trouble = tokio::spawn(world.clone().trouble_redis(stop.clone()));
     let mut crowd = JoinSet::new();
-    for n in 0..chance.random_range(4..=14) {
+    let shoppers = chance.random_range(4..=14) * if weather.steady { 2 } else { 1 };
+    for n in 0..shoppers {
         crowd.spawn(shoppers::shop(world.clone(), n));
     }
     sleep(SALE + Duration::from_millis(500)).await;
@@ -419,5 +485,7 @@ async fn in_virtual_time(seed: u64, mutant: Mutant, loud: bool, folder: &std::pa
         late: world.count("SELECT COUNT(*) FROM decision WHERE outcome = 'deadline'").unsigned_abs(),
         moves: world.count("SELECT COUNT(*) FROM move WHERE step = 'fence'").unsigned_abs(),
         deaths,
+        top_ups: world.redis.top_ups(),
+        died: *world.died.lock(),
     }
 }

@@ -273,7 +273,7 @@ fn condemn_lease(shared: &Shared, record: &AttemptRecord, why: &'static str) {
     metrics::alarm(why);
     tracing::error!(product = %record.product, lease = %grant.lease, seq = grant.seq, why, "a grant contradicts the store");
     shared.condemned.lock().insert(record.product.clone(), grant.lease);
-    shared.wake_mover.notify_one();
+    shared.wake_mover.product(&record.product);
 }
 
 const fn resubmit_label(why: Resubmit) -> &'static str {

@@ -93,6 +93,12 @@ impl InProcessLeases {
         Self { shards: self.shards.iter().map(|shard| Mutex::new(shard.lock().clone())).collect() }
     }
 
+    /// The lease of a product that lies here, if any.
+    #[cfg(test)]
+    pub(crate) fn lease_of(&self, product: &Sku) -> Option<LeaseId> {
+        self.shard(product).get(product).map(|here| here.load.lease)
+    }
+
     fn shard(&self, product: &Sku) -> MutexGuard<'_, HashMap<Sku, Lease, FxBuildHasher>> {
         let hash = FxBuildHasher.hash_one(product);
         // The upper bits: the lower ones choose the slot inside the shard's own map.
