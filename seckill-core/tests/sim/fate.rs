@@ -32,6 +32,8 @@ pub struct Weather {
     pub redis_stale: bool,
     /// Whether the lease store is out of reach now and then, for up to three seconds.
     pub redis_away: bool,
+    /// Whether stock is adjusted while it sells.
+    pub adjusted: bool,
     /// Largest difference of a core's clock from true time, in milliseconds.
     pub clock_off: i64,
     /// Milliseconds between two wishes for another tier.

@@ -76,7 +76,7 @@ fn the_promise_is_kept_in_any_weather() {
     }
     let (first, seeds) = (number("SIM_FIRST").unwrap_or(1), number("SIM_SEEDS").unwrap_or(SEEDS));
     let begun = Instant::now();
-    let (mut orders, mut late, mut moves, mut deaths, mut top_ups) = ([0; 3], 0, 0, 0, 0);
+    let (mut orders, mut late, mut moves, mut deaths, mut top_ups, mut adjusted) = ([0; 3], 0, 0, 0, 0, 0);
     let failed = sweep(first..first + seeds, Mutant::None, |_, ended| {
         for (sum, n) in orders.iter_mut().zip(ended.orders) {
             *sum += n;
@@ -85,10 +85,11 @@ fn the_promise_is_kept_in_any_weather() {
         moves += ended.moves;
         deaths += ended.deaths;
         top_ups += ended.top_ups;
+        adjusted += ended.adjustments;
     });
     println!(
         "{seeds} seeds from {first}: orders by db, redis, queue {orders:?}, {late} tickets ended by their deadline, \
-         {moves} moves, {top_ups} top-ups, {deaths} deaths of cores in {:.1} s ({:.0} seeds/s)",
+         {moves} moves, {top_ups} top-ups, {adjusted} adjustments, {deaths} deaths of cores in {:.1} s ({:.0} seeds/s)",
         begun.elapsed().as_secs_f64(),
         seeds as f64 / begun.elapsed().as_secs_f64()
     );

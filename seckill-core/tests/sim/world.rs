@@ -2,8 +2,9 @@
 //! the weather. At the end everything must have come to rest, and the auditor looks at all of it.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroI64;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use audit::journal::Entry;
@@ -15,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use types::plan::{PlanEntry, Reason};
-use types::{Clock, Generation, Money, ProductSpec, SaleName, SaleSpec, Sku, Tier, Timestamp};
+use types::{Clock, Generation, IdempotencyKey, Money, ProductSpec, SaleName, SaleSpec, Sku, Tier, Timestamp};
 
 use super::fate::{Fate, Life, Place, Weather};
 use super::mutant::Mutant;
@@ -28,6 +29,7 @@ use crate::options::Options;
 use crate::plan_client::PlanClient;
 use crate::service::{Ports, share, spawn_relay, spawn_workers};
 use crate::shared::Shared;
+use crate::stock::adjustment::{self, Adjusted, Adjustment};
 use crate::stock::db::sqlite::inline::InlineStore;
 use crate::stock::store::StockStore;
 use crate::ticket::TicketSecret;
@@ -80,6 +82,7 @@ pub struct World {
     loud: bool,
     dies_at: Option<u64>,
     died: Mutex<Option<Place>>,
+    adjustments: AtomicU64,
 }
 
 /// What came of a run.
@@ -95,6 +98,8 @@ pub struct Ended {
     pub deaths: u64,
     /// Leases that were raised while they sold.
     pub top_ups: u64,
+    /// Adjustments that took effect.
+    pub adjustments: u64,
     /// Where the core died that was told to.
     pub died: Option<Place>,
 }
@@ -117,6 +122,7 @@ fn weather(chance: &mut ChaCha8Rng) -> Weather {
         redis_resets: chance.random_bool(0.4),
         redis_stale: chance.random_bool(0.4),
         redis_away: chance.random_bool(0.3),
+        adjusted: chance.random_bool(0.4),
         clock_off: if chance.random_bool(0.5) { 450 } else { 0 },
         restless: chance.random_range(150..1_500),
         steady,
@@ -305,6 +311,50 @@ impl World {
         }
     }
 
+    /// Somebody counts the shelves again: units come into being and leave while they sell. He repeats himself until he
+    /// has an answer.
+    async fn adjust_stock(self: Arc<Self>, stop: CancellationToken) {
+        let fate = self.fate(3);
+        for n in 0u64.. {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = sleep(Duration::from_millis(fate.within(100..900))) => {}
+            }
+            if !self.weather.adjusted || self.calm.load(Ordering::Relaxed) {
+                return;
+            }
+            let units = NonZeroI64::new(fate.within(1..4) as i64 * if fate.coin(500) { 1 } else { -1 });
+            let adjustment = Adjustment {
+                id: IdempotencyKey::new(format!("count-{n}")).expect("an id"),
+                product: self.products[fate.within(0..self.products.len() as u64) as usize].clone(),
+                delta: units.expect("not zero"),
+                reason: adjustment::Reason::new("the shelves were counted again").expect("a reason"),
+                by: "mia".into(),
+            };
+            for _ in 0..20 {
+                let Some(core) = self.some_core(&fate) else {
+                    sleep(Duration::from_millis(50)).await;
+                    continue;
+                };
+                let answer = tokio::select! {
+                    biased;
+                    () = core.dead.cancelled() => None,
+                    answer = core.shared.store.adjust(adjustment.clone(), core.shared.now()) => answer.ok(),
+                };
+                self.say(|| format!("{} × {}: {answer:?}", adjustment.delta, adjustment.product));
+                match answer {
+                    Some(Adjusted::Done { .. }) => {
+                        self.adjustments.fetch_add(1, Ordering::Relaxed);
+                        break;
+                    }
+                    Some(_) => break,
+                    None => sleep(Duration::from_millis(fate.within(10..100))).await,
+                }
+            }
+        }
+    }
+
     fn count(&self, sql: &str) -> i64 {
         self.store.look(|db| db.query_row(sql, [], |row| row.get(0))).expect("a count")
     }
@@ -342,10 +392,13 @@ impl World {
         };
         match audit::stock::audit(self.store.path(), &[path], &options, None) {
             Ok(report) => {
-                for invariant in report.invariants.iter().filter(|i| i.violated > 0) {
+                // Of a total that changes the auditor knows only the last, and tells what was sellable from that. The
+                // witness looks at the same (2, 12) within every transaction.
+                let known = |number| !matches!(number, 2 | 11 | 12) || self.adjustments.load(Ordering::Relaxed) == 0;
+                for invariant in report.invariants.iter().filter(|i| i.violated > 0 && known(i.number)) {
                     self.break_with(format!("audit {}: {}", invariant.number, invariant.violations.join("; ")));
                 }
-                if report.oversold > 0 {
+                if report.oversold > 0 && known(2) {
                     self.break_with(format!("audit: {} units oversold", report.oversold));
                 }
             }
@@ -441,12 +494,14 @@ async fn in_virtual_time(seed: u64, setting: Setting, folder: &std::path::Path) 
         loud,
         dies_at,
         died: Mutex::default(),
+        adjustments: AtomicU64::new(0),
     });
     world.say(|| format!("{weather:?}\n{:?}", spec.products));
     let stop = CancellationToken::new();
     let cores: Vec<_> = (0..world.cores.len()).map(|n| tokio::spawn(world.clone().live(n, stop.clone()))).collect();
     let planner = tokio::spawn(world.clone().plan_moves(stop.clone()));
     let trouble = tokio::spawn(world.clone().trouble_redis(stop.clone()));
+    let adjuster = tokio::spawn(world.clone().adjust_stock(stop.clone()));
     let mut crowd = JoinSet::new();
     let shoppers = chance.random_range(4..=14) * if weather.steady { 2 } else { 1 };
     for n in 0..shoppers {
@@ -475,6 +530,7 @@ async fn in_virtual_time(seed: u64, setting: Setting, folder: &std::path::Path) 
     }
     planner.await.expect("no panic");
     trouble.await.expect("no panic");
+    adjuster.await.expect("no panic");
     world.audit();
     let broken = world.broken.lock().clone();
     Ended {
@@ -486,6 +542,7 @@ async fn in_virtual_time(seed: u64, setting: Setting, folder: &std::path::Path) 
         moves: world.count("SELECT COUNT(*) FROM move WHERE step = 'fence'").unsigned_abs(),
         deaths,
         top_ups: world.redis.top_ups(),
+        adjustments: world.adjustments.load(Ordering::Relaxed),
         died: *world.died.lock(),
     }
 }
