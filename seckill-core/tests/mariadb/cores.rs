@@ -35,7 +35,7 @@ async fn three_cores_sell_exactly_all_of_many_products() {
                 let ends = stores[first].decide(batch.clone(), RESERVE, NOW).await.unwrap();
                 let again = stores[second].decide(batch, RESERVE, NOW).await.unwrap();
                 for (end, again) in ends.iter().zip(&again) {
-                    let same = matches!((end, again), (Verdict::Decided { decision: a, .. }, Verdict::Decided { decision: b, fresh: false }) if a == b);
+                    let same = matches!((end, again), (Verdict::Decided { decision: a, .. }, Verdict::Decided { decision: b, fresh: false, .. }) if a == b);
                     assert!(same, "{end:?}, later {again:?}");
                 }
             })

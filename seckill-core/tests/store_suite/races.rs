@@ -197,7 +197,10 @@ pub async fn adjustments_against_grants_and_moves(place: Arc<dyn Place>) {
     for round in 0..4usize {
         let lease = shop.lend(round).await;
         shop.moved(MoveStep::MarkLoaded { lease }).await;
-        let epoch = shop.product().await.state.epoch;
+        let row = shop.product().await;
+        let epoch = row.state.epoch;
+        // A sound lease store grants no more than it was lent; later rounds lend fewer than thirty.
+        let lent = row.lease.map_or(0, |l| l.granted);
         let base = round * 1_000;
         // 0..30: grants; 30..40: from free; 40..60: ten adjustments, each asked twice; 60..66: movers and top-ups.
         let mut calls: Vec<usize> = (0..66).collect();
@@ -206,6 +209,7 @@ pub async fn adjustments_against_grants_and_moves(place: Arc<dyn Place>) {
             let store = Arc::clone(&shop.store);
             tokio::spawn(async move {
                 match call {
+                    0..30 if call as u64 >= lent => {}
                     0..30 => {
                         let a = granted(base + call, lease, call as u64);
                         let verdict = store.decide(vec![a], RESERVE, NOW).await.unwrap().pop().unwrap();

@@ -207,7 +207,8 @@ impl Book {
             held: self.held.get(holder).copied().unwrap_or(0),
             limit: page.terms.limit,
             free: page.now.free,
-            leased: page.leases.values().map(|lent| lent.granted.saturating_sub(lent.consumed)).sum(),
+            // Of the locked row itself: by invariant 1 the sum over its living leases.
+            leased: page.now.leased,
             reserved: page.now.reserved,
             lease: match attempt.claim {
                 Claim::Grant { lease, seq } => self.lease_view(page, lease, seq),
