@@ -97,7 +97,7 @@ struct Step {
 
 /// What was sellable when, per product, reconstructed from order events and the changes of its total.
 pub(super) struct Timeline {
-    /// By time (rows of one group commit may carry times slightly out of their order).
+    /// In the order of commits, which is also by time (see [`Track::moment`]).
     steps: HashMap<String, Vec<Step>>,
 }
 
@@ -131,6 +131,8 @@ struct Track {
     passed: usize,
     /// It sold before its history began, and there it still is: its total is not known.
     unknown: bool,
+    /// The latest time of all that is behind it.
+    latest: i64,
     steps: Vec<Step>,
 }
 
@@ -139,13 +141,22 @@ impl Track {
         Self { unknown: changes.first().is_some_and(Change::is_older), ..Self::default() }
     }
 
+    /// When a change took effect. Rows bear the time at which their caller asked; whoever asked early may have waited
+    /// long for the product's lock and be committed after one who asked later. What came before it in the order of
+    /// commits was in effect before it.
+    fn moment(&mut self, asked: i64) -> i64 {
+        self.latest = self.latest.max(asked);
+        self.latest
+    }
+
     /// Passes the changes that came before event `id`.
     fn pass(&mut self, product: &str, changes: &[Change], id: i64, totals: &mut Invariant) {
         while let Some(change) = changes.get(self.passed).filter(|change| change.after_event < id) {
             let before = self.total.map_or(0, |total| total - self.living);
             (self.total, self.unknown) = (Some(change.total), false);
             self.passed += 1;
-            self.steps.push(Step { at: change.at, before, after: change.total - self.living });
+            let at = self.moment(change.at);
+            self.steps.push(Step { at, before, after: change.total - self.living });
             totals.check(self.living <= change.total, || {
                 format!(
                     "{product}: {} units in living orders as its total became {} after event {}",
@@ -159,6 +170,7 @@ impl Track {
     fn take(&mut self, product: &str, (id, at): (i64, i64), units: i64, totals: &mut Invariant) {
         let before = self.living;
         self.living += units;
+        let at = self.moment(at);
         if self.unknown {
             return;
         }
@@ -216,7 +228,6 @@ pub(super) fn events(
     }
     for (product, mut track) in tracks {
         track.pass(&product, changes.of(&product), i64::MAX, totals);
-        track.steps.sort_by_key(|s| s.at);
         timeline.steps.insert(product, track.steps);
     }
     for (id, order) in orders.iter() {

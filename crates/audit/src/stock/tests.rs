@@ -306,6 +306,24 @@ fn a_fresh_hint_and_a_large_wish_are_no_lies() {
 }
 
 #[test]
+fn who_asked_early_and_was_committed_late_gives_no_unit_back() {
+    let world = World::loose();
+    // A second unit of `z`, sold to one who asked at 400 and waited: his order was committed after that of 1000.
+    world.sql(
+        "UPDATE stock SET total = 2, sold = 2 WHERE product_id = 'z';
+         UPDATE stock_change SET delta = 2, total = 2 WHERE product_id = 'z';
+         INSERT INTO orders VALUES
+            ('o8', 'b10', 'k10', 's', 'z', 1, 50, 'EUR', 'db', 'paid', NULL, NULL, NULL, 400, 2000000, 450);
+         INSERT INTO decision VALUES ('b10', 'k10', 'h', 'z', 'accepted', 'o8', 400);
+         INSERT INTO buyer_limit VALUES ('b10', 's', 'z', 1);
+         INSERT INTO outbox (id, order_id, kind, at) VALUES (1001, 'o8', 'accepted', 400), (1002, 'o8', 'paid', 450);
+         INSERT INTO payment VALUES ('m8', 'o8', 50, 'EUR', 'paid', 1, 450)",
+    );
+    let report = world.audit(None);
+    assert!(report.holds(), "{report}");
+}
+
+#[test]
 fn samples_speak_for_the_store_and_see_an_epoch_fall() {
     let world = World::loose();
     let mut sampler = Sampler::open(&world.store).unwrap();
