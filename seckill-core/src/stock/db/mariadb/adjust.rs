@@ -22,7 +22,6 @@ pub(super) async fn adjust(session: &mut Session, asked: &Adjustment, now: Times
     load::lock(&mut script, &BTreeSet::from([asked.product.clone()]));
     find(&mut script, &asked.id);
     product_where(&mut script, "product", &asked.product);
-    script.sql(load::LOCKED);
     let mut replies = session.run(&script).await?;
     if let Some(there) = replies.row("adjustment") {
         return Ok(rule_on_repeat(adjustment_row(&there)?, asked));

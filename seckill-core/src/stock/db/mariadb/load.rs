@@ -2,8 +2,7 @@
 //! core, and reads all else under them. It decides nothing.
 //!
 //! The row of `stock` is the lock of all that belongs to its product: lease, limits, orders, payments. Every writer
-//! takes it before it reads. What the last holder of a lock changed is read with a lock too: a server may hand a lock
-//! on before the plain reads of whoever gets it see the commit (docs/adr/0007).
+//! takes it before it reads, so that under READ COMMITTED each later read sees what the last holder committed.
 
 use std::collections::BTreeSet;
 
@@ -179,10 +178,6 @@ pub(super) fn lock(script: &mut Script, products: &BTreeSet<Sku>) {
     }
 }
 
-/// A read of what the last holder of the product's lock may have changed: the newest committed, whatever a plain read
-/// would still see. (What a unique key decides anyway, decisions, tokens and grants, is read plainly.)
-pub(super) const LOCKED: &str = " LOCK IN SHARE MODE";
-
 fn read(script: &mut Script, wanted: &Wanted<'_>) {
     for part in chunks(&wanted.products) {
         script
@@ -192,8 +187,7 @@ fn read(script: &mut Script, wanted: &Wanted<'_>) {
             )
             .list(part, |s, sku: &Sku| {
                 s.text(sku.as_str());
-            })
-            .sql(LOCKED);
+            });
     }
     for part in chunks(&wanted.keys) {
         script
@@ -213,8 +207,7 @@ fn read(script: &mut Script, wanted: &Wanted<'_>) {
             )
             .list(part, |s, (buyer, sku)| {
                 s.sql("(").text(buyer).sql(", ").text(sku.as_str()).sql(")");
-            })
-            .sql(LOCKED);
+            });
     }
     for part in chunks(&wanted.tokens) {
         script.add("tokens", "SELECT token_id, buyer, `key` FROM used_token WHERE token_id IN ").list(
@@ -232,29 +225,20 @@ fn read(script: &mut Script, wanted: &Wanted<'_>) {
             });
     }
     for part in chunks(&wanted.orders) {
-        script
-            .add("orders", "SELECT ")
-            .sql(rows::ORDER)
-            .sql(" FROM orders WHERE order_id IN ")
-            .list(part, |s, id| {
-                s.id(id);
-            })
-            .sql(LOCKED);
+        script.add("orders", "SELECT ").sql(rows::ORDER).sql(" FROM orders WHERE order_id IN ").list(part, |s, id| {
+            s.id(id);
+        });
     }
     const PAYMENT: &str = "SELECT payment_id, order_id, amount, currency, state, moved_order, at FROM payment WHERE ";
     for part in chunks(&wanted.payments) {
-        let ids = script.add("payments", PAYMENT).sql("payment_id IN ");
-        ids.list(part, |s, id| {
+        script.add("payments", PAYMENT).sql("payment_id IN ").list(part, |s, id| {
             s.id(id);
-        })
-        .sql(LOCKED);
+        });
     }
     for part in chunks(&wanted.orders) {
-        let ids = script.add("payments", PAYMENT).sql("order_id IN ");
-        ids.list(part, |s, id| {
+        script.add("payments", PAYMENT).sql("order_id IN ").list(part, |s, id| {
             s.id(id);
-        })
-        .sql(LOCKED);
+        });
     }
 }
 

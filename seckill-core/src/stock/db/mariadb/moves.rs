@@ -32,7 +32,6 @@ pub(super) async fn step(session: &mut Session, step: &MoveStep, now: Timestamp)
     let mut script = Script::default();
     load::lock(&mut script, &BTreeSet::from([product.clone()]));
     product_where(&mut script, "product", &product);
-    script.sql(load::LOCKED);
     let Some(row) = session.run(&script).await?.row("product") else { return Ok(Moved::Stale(None)) };
     let row = rows::product(&row)?;
     let done = match (rule_on_step(step, &row), step) {
