@@ -8,7 +8,7 @@ use types::Tier;
 use crate::client::{Wish, orders};
 use crate::moves::all_in_its_place;
 use crate::place::{Kind, Place};
-use crate::servers;
+use crate::shared;
 use crate::shop::Shop;
 
 /// Units of each tier's product.
@@ -54,7 +54,7 @@ async fn sells_through(kind: Kind, strike: fn()) {
 
 pub async fn mariadb_is_killed_while_it_sells(kind: Kind) {
     sells_through(kind, || {
-        let mut server = servers::mariadb();
+        let mut server = shared::mariadb();
         server.kill();
         server.restart().unwrap();
     })
@@ -63,7 +63,7 @@ pub async fn mariadb_is_killed_while_it_sells(kind: Kind) {
 
 pub async fn redis_is_killed_while_it_sells(kind: Kind) {
     sells_through(kind, || {
-        let mut server = servers::redis();
+        let mut server = shared::redis();
         server.kill();
         server.restart().unwrap();
     })
@@ -72,7 +72,7 @@ pub async fn redis_is_killed_while_it_sells(kind: Kind) {
 
 pub async fn kafka_is_killed_while_it_sells(kind: Kind) {
     sells_through(kind, || {
-        let mut server = servers::kafka();
+        let mut server = shared::kafka();
         server.kill();
         server.restart().unwrap();
     })

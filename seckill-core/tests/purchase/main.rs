@@ -13,7 +13,7 @@ mod moves;
 mod paths;
 mod place;
 mod sell_outs;
-mod servers;
+mod shared;
 mod shop;
 
 /// Stories as tests of their own, each at a place of this kind.

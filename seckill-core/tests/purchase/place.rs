@@ -16,7 +16,7 @@ use tokio::sync::{RwLockReadGuard, RwLockWriteGuard};
 use types::{Clock, SystemClock, Timestamp};
 
 use crate::line::{Faults, Line};
-use crate::servers;
+use crate::shared;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stock {
@@ -111,13 +111,13 @@ pub struct Place {
 impl Place {
     /// A fresh one; other stories go on beside it.
     pub async fn fresh(kind: Kind) -> Self {
-        let share = if kind.is_embedded() { Share::Nothing } else { Share::WithOthers(servers::UNHARMED.read().await) };
+        let share = if kind.is_embedded() { Share::Nothing } else { Share::WithOthers(shared::UNHARMED.read().await) };
         Self::make(kind, share)
     }
 
     /// A fresh one whose servers may be killed: no other story uses them meanwhile.
     pub async fn alone(kind: Kind) -> Self {
-        Self::make(kind, Share::Alone(servers::UNHARMED.write().await))
+        Self::make(kind, Share::Alone(shared::UNHARMED.write().await))
     }
 
     fn make(kind: Kind, share: Share) -> Self {
@@ -128,7 +128,7 @@ impl Place {
             let path = folder.path().join("log.sqlite");
             SqliteLog::open_with_clock(&path, SqliteLogOptions::default(), clock.clone()).unwrap()
         });
-        let database = (kind.stock == Stock::MariaDb).then(|| servers::mariadb().create_database().unwrap());
+        let database = (kind.stock == Stock::MariaDb).then(|| shared::mariadb().create_database().unwrap());
         let name = format!("s{}-{}-", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let (sqlite, in_process) = Default::default();
         Self { kind, clock, faults: Arc::default(), folder, name, database, sqlite_log, sqlite, in_process, share }
@@ -161,7 +161,7 @@ impl Place {
     pub async fn leases(&self) -> Arc<dyn LeaseStore> {
         if self.kind.leases == Leases::Redis {
             let options = RedisLeasesOptions {
-                nodes: vec![NodeAddress::new("127.0.0.1", servers::redis().port())],
+                nodes: vec![NodeAddress::new("127.0.0.1", shared::redis().port())],
                 prefix: self.name.clone(),
                 ..RedisLeasesOptions::default()
             };
@@ -183,7 +183,7 @@ impl Place {
         let log: Arc<dyn EventLog> = match &self.sqlite_log {
             Some(log) => Arc::new(log.clone()),
             None => {
-                let options = KafkaLogOptions { bootstrap: vec![servers::kafka().bootstrap()], ..Default::default() };
+                let options = KafkaLogOptions { bootstrap: vec![shared::kafka().bootstrap()], ..Default::default() };
                 Arc::new(KafkaLog::connect(options, self.clock.clone()).expect("the log opens"))
             }
         };
@@ -195,7 +195,7 @@ impl Place {
         match &self.database {
             Some(url) => {
                 let database = url.rsplit('/').next().expect("a name");
-                let rows = tokio::task::block_in_place(|| servers::mariadb().run(&format!("USE {database}; {sql}")));
+                let rows = tokio::task::block_in_place(|| shared::mariadb().run(&format!("USE {database}; {sql}")));
                 rows.unwrap().trim().parse().unwrap()
             }
             None => {
