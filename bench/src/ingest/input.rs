@@ -39,11 +39,12 @@ pub fn make(settings: &Settings, lines: u64) -> anyhow::Result<Input> {
     let bytes = fs::read(&source).with_context(|| format!("cannot read {}", source.display()))?;
     let mut log: Vec<String> = String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect();
     if !origin.starts_with("the real") {
-        // The example has lines that are broken on purpose. A peer does not judge times, and would count one of them.
-        log.retain(|line| collector::decode::decode(line.as_bytes()).is_ok());
+        // The example has lines that are broken on purpose, of which a peer that judges no times would count one, and
+        // lines of the edge's own JSON, which the peer's query cannot read.
+        log.retain(|line| !line.starts_with('{') && collector::decode::decode(line.as_bytes()).is_ok());
     }
     let name = |kind: &str| {
-        let shop = if origin.starts_with("the real") { "shop" } else { "sound-example" };
+        let shop = if origin.starts_with("the real") { "shop" } else { "combined-example" };
         settings.cache.join(format!("ingest-{shop}-{lines}-{}-{kind}", settings.seed))
     };
     let input =
