@@ -22,11 +22,11 @@ pub fn describe() -> String {
     format!("{model}, {cores} cores (this run on {allowed}), {memory}, Linux {}", kernel.trim())
 }
 
-/// Resident memory of this process in MiB.
-pub fn resident() -> f64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+/// Resident memory of a process (its number, or `self`) in bytes.
+pub fn resident(process: &str) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok());
-    kib.unwrap_or(f64::NAN) / 1024.0
+    kib.unwrap_or(f64::NAN) * 1024.0
 }
 
 /// Time that this thread has spent on its core. Unlike the wall's it leaves out what others did there meanwhile.
@@ -35,9 +35,9 @@ pub fn computed() -> Duration {
     Duration::from_nanos(text.split(' ').next().and_then(|ns| ns.parse().ok()).unwrap_or(0))
 }
 
-/// Time that all threads of this process together have spent on a core, to a hundredth of a second.
-pub fn computed_by_all() -> Duration {
-    let text = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+/// Time that all threads of a process (its number, or `self`) have together spent on a core, to a hundredth of a second.
+pub fn computed_by(process: &str) -> Duration {
+    let text = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     // Behind the name in brackets: user and system time are the 12th and 13th field, in ticks of 10 ms.
     let fields = text.rsplit_once(')').map_or("", |(_, fields)| fields);
     let ticks = fields.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>();

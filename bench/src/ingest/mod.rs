@@ -22,6 +22,9 @@ const QUICK_LINES: u64 = 400_000;
 const ROUNDS: usize = 5;
 const QUICK_ROUNDS: usize = 3;
 
+/// Bytes of a MiB.
+const MIB: f64 = 1024.0 * 1024.0;
+
 /// The area.
 pub struct Ingest;
 
@@ -134,7 +137,7 @@ fn compare(settings: &Settings, input: &Input) -> anyhow::Result<Vec<Figure>> {
 fn memory(settings: &Settings, input: &Input, lines: u64) -> anyhow::Result<Vec<Figure>> {
     let mut seen = Vec::new();
     let done = ours::stream(&input.whole, lines, |so_far| {
-        seen.push(machine::resident());
+        seen.push(machine::resident("self") / MIB);
         settings.say(&format!("{so_far} lines: {:.1} MiB", seen.last().copied().unwrap_or(f64::NAN)));
     })?;
     let (start, middle, end) = (seen[0], seen[seen.len() / 2], seen[seen.len() - 1]);

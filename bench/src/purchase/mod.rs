@@ -17,7 +17,8 @@ use types::Tier;
 
 use crate::area::{Area, Settings};
 use crate::figure::{Bar, Figure};
-use place::{Orders, Place, Real, processor, resident, wall_ms};
+use crate::machine;
+use place::{Orders, Place, Real, wall_ms};
 
 /// Stock that no run sells out.
 const PLENTY: u64 = 100_000_000;
@@ -181,9 +182,9 @@ impl<'a> Bench<'a> {
             }
         };
         let plan = self.plan(&core, "p", Mode::Closed, false);
-        let before = processor(core.pid());
+        let before = processor(&core);
         let report = run(&plan)?;
-        let spent = (processor(core.pid()) - before) / report.requests as f64;
+        let spent = (processor(&core) - before) / report.requests as f64;
         self.put(BARE, "requests/s", report.rate());
         self.put("bare axum, processor of the server", "µs/request", spent);
         self.bare = Some(core);
@@ -214,13 +215,13 @@ impl<'a> Bench<'a> {
         let wait = tier != Tier::Db;
 
         let plan = self.plan(&core, "hot", Mode::Closed, wait);
-        let (memory, before, from) = (resident(core.pid()), processor(core.pid()), wall_ms());
+        let (memory, before, from) = (resident(&core), processor(&core), wall_ms());
         let report = run(&plan)?;
         let (begin, end) = (from + plan.warm_up.as_millis() as i64, from + plan.duration.as_millis() as i64);
         let committed = orders.between(begin, end)?;
         let all = orders.between(0, i64::MAX)?;
-        let spent = (processor(core.pid()) - before) / all.max(1) as f64;
-        let grown = (resident(core.pid()) - memory) / all.max(1) as f64;
+        let spent = (processor(&core) - before) / all.max(1) as f64;
+        let grown = (resident(&core) - memory) / all.max(1) as f64;
         let peak = committed as f64 / ((end - begin) as f64 / 1000.0);
         ensure!(peak > 0.0, "{name}: nothing was sold; answers: {:?}", report.answers);
         let bar = match (place, tier) {
@@ -262,10 +263,10 @@ impl<'a> Bench<'a> {
             run(&self.plan(&core, "gone", Mode::Closed, false))?;
         }
         let plan = self.plan(&core, "gone", Mode::Closed, false);
-        let before = processor(core.pid());
+        let before = processor(&core);
         let report = run(&plan)?;
         ensure!(report.with_status(410) == report.requests, "not only refusals: {:?}", report.answers);
-        let spent = (processor(core.pid()) - before) / report.requests as f64;
+        let spent = (processor(&core) - before) / report.requests as f64;
         let series = self.put("sold-out answers", "requests/s", report.rate());
         series.against = Some(BARE);
         series.bar = Some(Bar::RatioAtLeast(0.8));
@@ -316,10 +317,10 @@ impl<'a> Bench<'a> {
         // The buffers of connections and of the log's producer are no part of a ticket: fill them first.
         run(&self.plan(&core, "hot", mode, false))?;
         std::thread::sleep(Duration::from_secs(1));
-        let before = resident(core.pid());
+        let before = resident(&core);
         real.pause();
         let report = run(&self.plan(&core, "hot", mode, false));
-        let grown = resident(core.pid()) - before;
+        let grown = resident(&core) - before;
         real.resume();
         let report = report?;
         ensure!(report.tickets > 0, "no tickets: {:?}", report.answers);
@@ -328,6 +329,16 @@ impl<'a> Bench<'a> {
         drop(core);
         Ok(())
     }
+}
+
+/// Processor time of a core so far, in µs.
+fn processor(core: &Core) -> f64 {
+    machine::computed_by(&core.pid().to_string()).as_secs_f64() * 1e6
+}
+
+/// Resident memory of a core, in bytes.
+fn resident(core: &Core) -> f64 {
+    machine::resident(&core.pid().to_string())
 }
 
 fn run(plan: &Plan) -> anyhow::Result<Report> {

@@ -1,5 +1,5 @@
 //! Where a measured core stands: a folder of its own, or fresh databases on real servers that this run started; and
-//! how its orders are counted there. It reads SQL and `/proc` and writes nothing but databases of its own.
+//! how its orders are counted there. It reads SQL and writes nothing but databases of its own.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,26 +10,6 @@ use anyhow::{Context, ensure};
 use bench::child::Providers;
 use rusqlite::{Connection, OpenFlags};
 use servers::{Kafka, MariaDb, Redis};
-
-/// Ticks of `/proc/PID/stat` in a second, on every Linux that this runs on.
-const TICKS: f64 = 100.0;
-/// Bytes of a page in `/proc/PID/statm`.
-const PAGE: f64 = 4096.0;
-
-/// Processor time of a process so far, in µs.
-pub fn processor(pid: u32) -> f64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // Behind the name, which stands in brackets.
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks: f64 = fields.iter().skip(11).take(2).filter_map(|text| text.parse::<f64>().ok()).sum();
-    ticks / TICKS * 1e6
-}
-
-/// Resident memory of a process, in bytes.
-pub fn resident(pid: u32) -> f64 {
-    let statm = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
-    statm.split(' ').nth(1).and_then(|text| text.parse::<f64>().ok()).unwrap_or(f64::NAN) * PAGE
-}
 
 /// Milliseconds since the epoch.
 pub fn wall_ms() -> i64 {
