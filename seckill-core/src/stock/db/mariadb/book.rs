@@ -185,13 +185,11 @@ impl Book {
         }
         let holder = (attempt.buyer.clone(), page.terms.sale.clone(), attempt.product.clone());
         let view = self.view(attempt, page, &holder);
-        let price = page.terms.price;
         let (outcome, amount) = match ruling::rule(attempt.claim, attempt.quantity, attempt.deadline, now, &view) {
             Ruling::Say(verdict) => return Ok(verdict),
             Ruling::Bind(outcome) => (outcome, None),
             Ruling::TakeFree | Ruling::TakeLease => {
-                let amount = price.times(attempt.quantity).map_err(|e| Fault::broken(e.to_string()))?;
-                (self.accept(attempt, holder, reserve_for, now)?, Some(amount))
+                (Outcome::Accepted(attempt.order), Some(self.accept(attempt, holder, reserve_for, now)?))
             }
         };
         let decision = Decision { body_hash: attempt.body_hash, product: attempt.product.clone(), outcome, at: now };
@@ -231,14 +229,14 @@ impl Book {
         })
     }
 
-    /// Takes the units and makes the order. The ruling has seen that they are there.
+    /// Takes the units and makes the order; answers its amount. The ruling has seen that the units are there.
     fn accept(
         &mut self,
         attempt: &Attempt,
         holder: Holder,
         reserve_for: Duration,
         now: Timestamp,
-    ) -> Result<Outcome, Fault> {
+    ) -> Result<Money, Fault> {
         let page = self.products.get_mut(&attempt.product).ok_or_else(|| Fault::broken("the product is gone"))?;
         let n = u64::from(attempt.quantity);
         let amount = page.terms.price.times(attempt.quantity).map_err(|e| Fault::broken(e.to_string()))?;
@@ -288,7 +286,7 @@ impl Book {
             request: request.clone(),
         });
         self.events.push(Event { order: attempt.order, kind: OrderState::Accepted, at: now, request });
-        Ok(Outcome::Accepted(attempt.order))
+        Ok(amount)
     }
 
     fn bind(&mut self, key: KeyOf, decision: Decision) -> Decision {

@@ -65,21 +65,18 @@ impl Desk<'_> {
             return Ok(Verdict::NotOnSale);
         }
         let view = self.view(attempt, terms)?;
-        let outcome = match ruling::rule(attempt.claim, attempt.quantity, attempt.deadline, self.now, &view) {
+        let accepted = Outcome::Accepted(attempt.order);
+        let (outcome, amount) = match ruling::rule(attempt.claim, attempt.quantity, attempt.deadline, self.now, &view) {
             Ruling::Say(verdict) => return Ok(verdict),
-            Ruling::Bind(outcome) => outcome,
+            Ruling::Bind(outcome) => (outcome, None),
             Ruling::TakeFree => {
                 take_free(self.tx, attempt)?;
-                self.accept(attempt, terms)?
+                (accepted, Some(self.accept(attempt, terms)?))
             }
             Ruling::TakeLease => {
                 take_lease(self.tx, attempt)?;
-                self.accept(attempt, terms)?
+                (accepted, Some(self.accept(attempt, terms)?))
             }
-        };
-        let amount = match outcome {
-            Outcome::Accepted(_) => Some(amount(terms, attempt)?),
-            _ => None,
         };
         let decision =
             Decision { body_hash: attempt.body_hash, product: attempt.product.clone(), outcome, at: self.now };
@@ -118,9 +115,9 @@ impl Desk<'_> {
         })
     }
 
-    /// Everything of an accepted attempt but its units, which are taken, and its decision.
-    fn accept(&self, attempt: &Attempt, terms: &Terms) -> Result<Outcome, Fault> {
-        let amount = amount(terms, attempt)?;
+    /// Everything of an accepted attempt but its units, which are taken, and its decision; answers its amount.
+    fn accept(&self, attempt: &Attempt, terms: &Terms) -> Result<Money, Fault> {
+        let amount = terms.price.times(attempt.quantity).map_err(|e| Fault::broken(e.to_string()))?;
         let (tier, lease, seq) = match attempt.claim {
             Claim::Door => (Tier::Db, None, None),
             Claim::Queue => (Tier::Queue, None, None),
@@ -158,12 +155,8 @@ impl Desk<'_> {
                 .execute(params![token, attempt.buyer.as_str(), attempt.key.as_str()])?;
         }
         orders::tell(self.tx, &order, OrderState::Accepted, attempt.request.as_ref(), self.now)?;
-        Ok(Outcome::Accepted(attempt.order))
+        Ok(amount)
     }
-}
-
-fn amount(terms: &Terms, attempt: &Attempt) -> Result<Money, Fault> {
-    terms.price.times(attempt.quantity).map_err(|e| Fault::broken(e.to_string()))
 }
 
 fn read_terms(tx: &Connection, product: &Sku) -> Result<Option<Terms>, Fault> {
