@@ -2,6 +2,7 @@
 //! time limits, graceful serving. It knows no route and no service.
 
 pub mod auth;
+pub mod openapi;
 pub mod problem;
 pub mod serve;
 pub mod verified;

@@ -47,6 +47,22 @@ impl ProblemKind {
     pub const UNAVAILABLE: Self = Self::new("unavailable", "Temporarily unavailable", StatusCode::SERVICE_UNAVAILABLE);
     /// A defect of ours; the request id leads to the log.
     pub const INTERNAL: Self = Self::new("internal", "Internal error", StatusCode::INTERNAL_SERVER_ERROR);
+
+    /// Those above: every listener may answer with them.
+    pub const COMMON: [Self; 12] = [
+        Self::MALFORMED,
+        Self::INVALID_FIELD,
+        Self::UNAUTHENTICATED,
+        Self::FORBIDDEN,
+        Self::NOT_FOUND,
+        Self::METHOD,
+        Self::TOO_LARGE,
+        Self::MEDIA_TYPE,
+        Self::TIMEOUT,
+        Self::OVERLOADED,
+        Self::UNAVAILABLE,
+        Self::INTERNAL,
+    ];
 }
 
 /// One refusal, ready to be sent.

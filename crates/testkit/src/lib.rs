@@ -2,5 +2,6 @@
 
 pub mod contract;
 pub mod faults;
+pub mod openapi;
 
 pub use servers;

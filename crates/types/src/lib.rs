@@ -10,6 +10,7 @@ pub mod money;
 pub mod order_event;
 pub mod plan;
 pub mod sale;
+mod schema;
 pub mod tier;
 pub mod time;
 pub mod topics;

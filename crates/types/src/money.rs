@@ -52,7 +52,7 @@ impl fmt::Debug for Currency {
 }
 
 /// An amount in minor units (cents) of one currency; never negative.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Money {
     /// Minor units, for example cents.
     amount: u64,

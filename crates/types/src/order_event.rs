@@ -6,7 +6,7 @@ use crate::{BuyerId, Money, OrderId, RequestId, SaleName, Sku, Tier, Timestamp};
 
 /// The step. Legal orders: `accepted → paid | expired | cancelled`, `paid → refund_due → refunded`,
 /// `expired → paid | refund_due`, `cancelled → refund_due`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OrderEventKind {
     /// Committed; units reserved.

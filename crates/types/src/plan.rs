@@ -8,7 +8,7 @@ use crate::{CoreId, Epoch, Generation, Nonce, PageId, Phase, SaleName, Sku, Tier
 pub const MAX_PUSH_ENTRIES: usize = 100_000;
 
 /// Why a product has its tier. A closed set: it is also a metric label.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "reason", rename_all = "snake_case")]
 pub enum Reason {
     /// Neither hot nor warm.
@@ -71,7 +71,7 @@ impl Reason {
 }
 
 /// One product's decided tier.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PlanEntry {
     /// Which product.
     pub product: Sku,
@@ -83,7 +83,7 @@ pub struct PlanEntry {
 }
 
 /// `POST /internal/plan`: a plan, whole or as a delta against `base`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PlanPush {
     /// The plan's number; a core ignores anything not newer than what it has.
@@ -97,7 +97,7 @@ pub struct PlanPush {
 }
 
 /// A core's answer to a push.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "answer", rename_all = "snake_case")]
 pub enum PlanAnswer {
     /// Taken as the core's plan (also said for a repeat of the plan it has). Moves follow; `state` shows how far they are.
@@ -121,7 +121,7 @@ pub enum PlanAnswer {
 }
 
 /// Why a push was not taken.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "why", rename_all = "snake_case")]
 pub enum NackReason {
     /// Older than what the core holds.
@@ -136,7 +136,7 @@ pub enum NackReason {
 }
 
 /// `GET /internal/state`: everything the planner needs from one core.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct CoreState {
     /// Which core.
     pub core: CoreId,
@@ -151,7 +151,7 @@ pub struct CoreState {
 }
 
 /// One product as a core sees it; also the value in the compacted topic `product-state`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ProductState {
     /// Which product.
     pub product: Sku,

@@ -52,9 +52,11 @@ pub struct SaleSpec {
     pub products: Vec<ProductSpec>,
 }
 
-#[derive(Deserialize)]
+/// A sale as it is written: local times in its own zone, one currency, prices in minor units.
+#[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-struct RawSale {
+#[schema(as = Sale)]
+pub(crate) struct RawSale {
     name: String,
     zone: String,
     opens: String,
@@ -64,8 +66,10 @@ struct RawSale {
     products: Vec<RawProduct>,
 }
 
-#[derive(Deserialize)]
+/// One product of a sale as it is written.
+#[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = SaleProduct)]
 struct RawProduct {
     sku: String,
     name: String,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::Invalid;
 
 /// The purchase path of a product. Heat is measured; a tier is decided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Tier {
     /// One SQL transaction per purchase, shared by group commit.
@@ -47,7 +47,7 @@ impl FromStr for Tier {
 }
 
 /// Whether a product sells on its tier (`Active`) or is between fence and open (`Draining`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
     /// Selling on its tier.

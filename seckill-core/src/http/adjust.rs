@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use types::{BuyerId, IdempotencyKey, Role, Sku, Timestamp};
 
 use super::App;
-use super::extract::{Key, Named, Object, unknown};
+use super::extract::{IdempotencyKeyHeader, Key, Named, Object, unknown};
 use super::problems;
 use crate::metrics;
 use crate::stock::adjustment::{Adjusted, Adjustment, AdjustmentRow, Reason};
@@ -30,15 +30,16 @@ impl<S: Send + Sync> FromRequestParts<S> for Keeper {
 }
 
 /// The body of the call.
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = AdjustmentWish)]
 pub(super) struct Wish {
     delta: i64,
     reason: String,
 }
 
 /// An adjustment as it stands in the books.
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
 struct AdjustmentView {
     adjustment: IdempotencyKey,
     product: Sku,
@@ -56,7 +57,12 @@ impl From<AdjustmentRow> for AdjustmentView {
     }
 }
 
-/// `POST /v1/products/{product}/adjustments`: 201 with what stands in the books, the same for every repeat.
+/// Adds units to a product or takes unsold ones away, in any tier and phase. The same for every repeat of its key.
+#[utoipa::path(post, path = "/v1/products/{product}/adjustments", tag = "stock",
+    params(("product" = Sku, Path), IdempotencyKeyHeader), request_body = Wish,
+    security(("bearer" = ["merchandiser"])),
+    responses((status = 201, body = AdjustmentView, description = "What stands in the books")),
+    extensions(("x-problems" = json!(["key-reused", "too-few-units", "unavailable"]))))]
 pub(super) async fn adjust(
     State(app): State<App>,
     Keeper(by): Keeper,

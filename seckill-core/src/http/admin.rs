@@ -23,6 +23,11 @@ const STOPPERS: [Role; 3] = [Role::Merchandiser, Role::Operator, Role::Admin];
 /// Longest time that a close waits for leases to come home: a move takes 100 to 200 ms.
 const CLOSE_WAIT: Duration = Duration::from_secs(5);
 
+/// Every sale that is not closed, with its stock.
+#[utoipa::path(get, path = "/v1/sales", tag = "sales", operation_id = "list_sales",
+    security(("bearer" = ["viewer", "merchandiser", "operator"])),
+    responses((status = 200, body = AdminSales, description = "The sales")),
+    extensions(("x-problems" = json!(["unavailable"]))))]
 pub(super) async fn list(State(app): State<App>, caller: Caller) -> Result<Json<AdminSales>, Problem> {
     caller.require(&READERS)?;
     app.shared.table.refresh().await.map_err(|e| problems::store(&e))?;
@@ -42,6 +47,13 @@ pub(super) async fn list(State(app): State<App>, caller: Caller) -> Result<Json<
     Ok(Json(AdminSales { sales: sales.collect() }))
 }
 
+/// Creates a sale, or changes what may still be changed of it.
+#[utoipa::path(put, path = "/v1/sales/{sale}", tag = "sales", operation_id = "apply_sale",
+    params(("sale" = SaleName, Path)),
+    request_body = SaleSpec, security(("bearer" = ["merchandiser"])),
+    responses((status = 201, body = SaleStateView, description = "Created"),
+        (status = 200, body = SaleStateView, description = "Changed")),
+    extensions(("x-problems" = json!(["unavailable"]))))]
 pub(super) async fn apply(
     State(app): State<App>,
     caller: Caller,
@@ -83,6 +95,11 @@ async fn set(app: &App, sale: &SaleName, state: SaleState, actor: &str) -> Resul
     Ok(Json(SaleStateView { sale: sale.clone(), state: stored_state(is) }))
 }
 
+/// Takes no more purchases until it is resumed.
+#[utoipa::path(post, path = "/v1/sales/{sale}/pause", tag = "sales", operation_id = "pause_sale",
+    params(("sale" = SaleName, Path)), security(("bearer" = ["merchandiser", "operator"])),
+    responses((status = 200, body = SaleStateView, description = "Paused")),
+    extensions(("x-problems" = json!(["sale-state", "unavailable"]))))]
 pub(super) async fn pause(
     State(app): State<App>,
     caller: Caller,
@@ -92,6 +109,11 @@ pub(super) async fn pause(
     set(&app, &sale, SaleState::Paused, actor.subject.as_str()).await
 }
 
+/// Takes purchases again.
+#[utoipa::path(post, path = "/v1/sales/{sale}/resume", tag = "sales", operation_id = "resume_sale",
+    params(("sale" = SaleName, Path)), security(("bearer" = ["merchandiser", "operator"])),
+    responses((status = 200, body = SaleStateView, description = "Active")),
+    extensions(("x-problems" = json!(["sale-state", "unavailable"]))))]
 pub(super) async fn resume(
     State(app): State<App>,
     caller: Caller,
@@ -101,6 +123,11 @@ pub(super) async fn resume(
     set(&app, &sale, SaleState::Active, actor.subject.as_str()).await
 }
 
+/// Ends a sale for good, when no unit of it is lent any more.
+#[utoipa::path(post, path = "/v1/sales/{sale}/close", tag = "sales", operation_id = "close_sale",
+    params(("sale" = SaleName, Path)), security(("bearer" = ["merchandiser"])),
+    responses((status = 200, body = SaleStateView, description = "Closed")),
+    extensions(("x-problems" = json!(["sale-state", "closing", "unavailable"]))))]
 pub(super) async fn close(
     State(app): State<App>,
     caller: Caller,

@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use http_kit::{Caller, Problem, ProblemKind, RequestIdExt};
 use serde::de::DeserializeOwned;
 use types::{BuyerId, IdempotencyKey, RequestId, Role};
+use utoipa::IntoParams;
 
 /// Header with the client's own name for a purchase attempt.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -23,6 +24,27 @@ const PREFER: HeaderName = HeaderName::from_static("prefer");
 const MAX_WAIT: Duration = Duration::from_secs(5);
 /// Time that is waited when the caller does not say how long.
 const DEFAULT_WAIT: Duration = Duration::from_secs(2);
+
+/// [`Key`]'s header, for the OpenAPI document.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "only its annotations are read")]
+pub(super) struct IdempotencyKeyHeader {
+    /// The caller's own name for this call: the same key has the same answer for ever, with another body it is
+    /// refused.
+    #[param(rename = "Idempotency-Key", min_length = 1, max_length = 128, pattern = "^[!-~]+$")]
+    key: String,
+}
+
+/// [`Wait`]'s header, for the OpenAPI document.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "only its annotations are read")]
+pub(super) struct PreferWait {
+    /// `wait=N`: up to N seconds, at most 5, the end is waited for and answered in place of 202 (RFC 7240).
+    #[param(rename = "Prefer", example = "wait=3")]
+    prefer: Option<String>,
+}
 
 /// The shopper who calls.
 pub(super) struct Shopper(pub(super) BuyerId);

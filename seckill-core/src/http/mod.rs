@@ -4,6 +4,7 @@
 mod adjust;
 mod admin;
 mod answers;
+mod documents;
 mod extract;
 mod orders;
 mod private;
@@ -15,9 +16,11 @@ mod view;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::routing::{get, post, put};
 use axum::{Router, middleware};
+use http_kit::openapi::documented;
 use http_kit::{Limits, SharedAuthenticator, authenticate, harden};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::mover::Mover;
 use crate::payment::PaymentDesk;
@@ -41,47 +44,61 @@ pub(crate) struct App {
 }
 
 /// Shoppers' routes.
+fn public_routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(sales::list))
+        .routes(routes!(sales::one))
+        .routes(routes!(sales::product))
+        .routes(routes!(sales::availability))
+        .routes(routes!(shopping::purchase))
+        .routes(routes!(shopping::ticket))
+        .routes(routes!(orders::list))
+        .routes(routes!(orders::one))
+        .routes(routes!(orders::cancel))
+        .routes(routes!(orders::pay))
+}
+
+/// Administration's routes.
+fn admin_routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(admin::list))
+        .routes(routes!(admin::apply))
+        .routes(routes!(admin::pause))
+        .routes(routes!(admin::resume))
+        .routes(routes!(admin::close))
+        .routes(routes!(adjust::adjust))
+}
+
+/// The control plane's routes.
+fn plan_routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(private::plan)).routes(routes!(private::state))
+}
+
+/// Health is asked without credentials, and a bad header must not make a core look ill.
+fn health_routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(private::alive)).routes(routes!(private::ready))
+}
+
+/// Serves shoppers.
 pub(crate) fn public(app: App, authenticator: SharedAuthenticator) -> Router {
-    let router = Router::new()
-        .route("/v1/sales", get(sales::list))
-        .route("/v1/sales/{sale}", get(sales::one))
-        .route("/v1/products/{product}", get(sales::product))
-        .route("/v1/products/{product}/availability", get(sales::availability))
-        .route("/v1/sales/{sale}/products/{product}/purchases", post(shopping::purchase))
-        .route("/v1/tickets/{ticket}", get(shopping::ticket))
-        .route("/v1/orders", get(orders::list))
-        .route("/v1/orders/{order}", get(orders::one))
-        .route("/v1/orders/{order}/cancel", post(orders::cancel))
-        .route("/v1/orders/{order}/pay", post(orders::pay))
-        .with_state(app)
-        .layer(middleware::from_fn_with_state(authenticator, authenticate));
+    let (router, _) = documented(public_routes(), &documents::PUBLIC);
+    let router = router.with_state(app).layer(middleware::from_fn_with_state(authenticator, authenticate));
     harden(router, Limits { body: SHOPPER_BODY, ..Limits::default() })
 }
 
-/// The shop's administration.
+/// Serves the shop's administration.
 pub(crate) fn admin(app: App, authenticator: SharedAuthenticator) -> Router {
-    let router = Router::new()
-        .route("/v1/sales", get(admin::list))
-        .route("/v1/sales/{sale}", put(admin::apply))
-        .route("/v1/sales/{sale}/pause", post(admin::pause))
-        .route("/v1/sales/{sale}/resume", post(admin::resume))
-        .route("/v1/sales/{sale}/close", post(admin::close))
-        .route("/v1/products/{product}/adjustments", post(adjust::adjust))
-        .with_state(app)
-        .layer(middleware::from_fn_with_state(authenticator, authenticate));
+    let (router, _) = documented(admin_routes(), &documents::ADMIN);
+    let router = router.with_state(app).layer(middleware::from_fn_with_state(authenticator, authenticate));
     harden(router, Limits { body: SALE_BODY, time: Duration::from_secs(30), concurrent: 64 })
 }
 
-/// For the control plane, health checks, and what the binary adds (`extra`: metrics).
+/// Serves the control plane, health checks, and what the binary adds (`extra`: metrics).
 pub(crate) fn private(app: App, authenticator: SharedAuthenticator, extra: Router) -> Router {
-    let router = Router::new()
-        .route("/internal/plan", post(private::plan))
-        .route("/internal/state", get(private::state))
-        .with_state(app.clone())
-        .layer(middleware::from_fn_with_state(authenticator, authenticate))
-        // Health is asked without credentials, and a bad header must not make a core look ill.
-        .route("/healthz", get(private::alive))
-        .merge(Router::new().route("/readyz", get(private::ready)).with_state(app))
-        .merge(extra);
-    harden(router, Limits { body: PLAN_BODY, time: Duration::from_secs(30), concurrent: 256 })
+    let plan = plan_routes().layer(middleware::from_fn_with_state(authenticator, authenticate));
+    let (router, _) = documented(plan.merge(health_routes()), &documents::PRIVATE);
+    harden(
+        router.with_state(app).merge(extra),
+        Limits { body: PLAN_BODY, time: Duration::from_secs(30), concurrent: 256 },
+    )
 }

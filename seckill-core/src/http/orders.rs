@@ -9,7 +9,7 @@ use types::order_event::OrderEventKind;
 use types::{BuyerId, OrderId};
 
 use super::App;
-use super::extract::{Named, Shopper, Wait, unknown};
+use super::extract::{Named, PreferWait, Shopper, Wait, unknown};
 use super::problems;
 use super::view::{OrderView, Orders, PaymentView};
 use crate::payment::{PaymentEnd, Started};
@@ -18,6 +18,10 @@ use crate::stock::store::{OrderChange, OrderRow, OrderState, PaymentEffect};
 /// Orders in one answer, newest first.
 const MAX_ORDERS: usize = 100;
 
+/// The caller's orders, newest first, at most 100.
+#[utoipa::path(get, path = "/v1/orders", tag = "orders", operation_id = "list_orders",
+    security(("bearer" = ["shopper"])), responses((status = 200, body = Orders, description = "The orders")),
+    extensions(("x-problems" = json!(["unavailable"]))))]
 pub(super) async fn list(State(app): State<App>, Shopper(buyer): Shopper) -> Result<Json<Orders>, Problem> {
     let rows = app.shared.store.orders(&buyer, MAX_ORDERS).await.map_err(|e| problems::store(&e))?;
     Ok(Json(Orders { orders: rows.into_iter().map(OrderView::from).collect() }))
@@ -28,6 +32,11 @@ async fn find(app: &App, order: OrderId, buyer: &BuyerId) -> Result<OrderRow, Pr
     row.ok_or_else(unknown)
 }
 
+/// One of the caller's orders; another's is not found.
+#[utoipa::path(get, path = "/v1/orders/{order}", tag = "orders", operation_id = "show_order",
+    params(("order" = OrderId, Path)), security(("bearer" = ["shopper"])),
+    responses((status = 200, body = OrderView, description = "The order")),
+    extensions(("x-problems" = json!(["unavailable"]))))]
 pub(super) async fn one(
     State(app): State<App>,
     Shopper(buyer): Shopper,
@@ -41,6 +50,11 @@ fn wrong_state(state: OrderState) -> Problem {
     Problem::new(problems::ORDER_STATE, format!("the order is {name}"))
 }
 
+/// Gives up an order: an unpaid one frees its units, a paid one is to be refunded. A repeat has its answer again.
+#[utoipa::path(post, path = "/v1/orders/{order}/cancel", tag = "orders",
+    params(("order" = OrderId, Path)), security(("bearer" = ["shopper"])),
+    responses((status = 200, body = OrderView, description = "The order as it now is")),
+    extensions(("x-problems" = json!(["order-state", "unavailable"]))))]
 pub(super) async fn cancel(
     State(app): State<App>,
     Shopper(buyer): Shopper,
@@ -63,6 +77,13 @@ pub(super) async fn cancel(
     }
 }
 
+/// Starts a payment at the provider; with `Prefer: wait=N` its end is waited for.
+#[utoipa::path(post, path = "/v1/orders/{order}/pay", tag = "orders",
+    params(("order" = OrderId, Path), PreferWait), security(("bearer" = ["shopper"])),
+    responses((status = 200, body = OrderView, description = "Paid"),
+        (status = 202, body = PaymentView, description = "Started; the order shows its end",
+            headers(("Location" = String), ("Retry-After" = u64)))),
+    extensions(("x-problems" = json!(["order-state", "payment-failed", "refund-due", "unavailable"]))))]
 pub(super) async fn pay(
     State(app): State<App>,
     Shopper(buyer): Shopper,

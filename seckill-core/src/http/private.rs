@@ -17,6 +17,10 @@ use crate::plan_client::PlanError;
 /// Without a sign of life for this long a part counts as not running.
 const ALIVE: Duration = Duration::from_secs(5);
 
+/// Takes a plan, whole or as a delta; an older one is answered, not applied.
+#[utoipa::path(post, path = "/internal/plan", tag = "plan", request_body = PlanPush,
+    security(("bearer" = ["control"])), responses((status = 200, body = PlanAnswer, description = "Taken or not")),
+    extensions(("x-problems" = json!(["unavailable"]))))]
 pub(super) async fn plan(
     State(app): State<App>,
     caller: Caller,
@@ -37,22 +41,30 @@ pub(super) async fn plan(
     }
 }
 
+/// What the planner needs to know of this core.
+#[utoipa::path(get, path = "/internal/state", tag = "plan", operation_id = "core_state",
+    security(("bearer" = ["control", "viewer", "operator"])),
+    responses((status = 200, body = CoreState, description = "Its products as they are")))]
 pub(super) async fn state(State(app): State<App>, caller: Caller) -> Result<Json<CoreState>, Problem> {
     caller.require(&[Role::Control, Role::Viewer, Role::Operator])?;
     Ok(Json(app.plan.state(&app.shared)))
 }
 
-#[derive(Serialize)]
+/// A process's health.
+#[derive(Serialize, utoipa::ToSchema)]
 pub(super) struct Health {
     status: &'static str,
 }
 
 /// The process serves.
+#[utoipa::path(get, path = "/healthz", tag = "health", responses((status = 200, body = Health, description = "Alive")))]
 pub(super) async fn alive() -> Json<Health> {
     Json(Health { status: "alive" })
 }
 
 /// It can take purchases: the store was read lately and both consumers poll.
+#[utoipa::path(get, path = "/readyz", tag = "health", responses((status = 200, body = Health, description = "Ready")),
+    extensions(("x-problems" = json!(["not-ready"]))))]
 pub(super) async fn ready(State(app): State<App>) -> Result<Json<Health>, Problem> {
     let shared = &app.shared;
     let parts = [

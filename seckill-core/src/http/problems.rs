@@ -43,6 +43,28 @@ pub(super) const CLOSING: ProblemKind =
 /// Parts that are not ready.
 pub(super) const NOT_READY: ProblemKind = ProblemKind::new("not-ready", "Not ready", StatusCode::SERVICE_UNAVAILABLE);
 
+/// Those above: what annotations of routes may name (`http_kit::openapi`).
+pub(super) const ALL: &[ProblemKind] = &[
+    SOLD_OUT,
+    ALL_RESERVED,
+    LIMIT,
+    NOT_DECIDED,
+    ENDED,
+    NOT_OPEN,
+    PAUSED,
+    KEY_REUSED,
+    TOKEN_USED,
+    BACKLOG,
+    MOVING,
+    ORDER_STATE,
+    PAYMENT_FAILED,
+    REFUND_DUE,
+    SALE_STATE,
+    TOO_FEW,
+    CLOSING,
+    NOT_READY,
+];
+
 /// Longest `Retry-After` that is said: whoever comes earlier than the opening is told to look again.
 const LONGEST: u64 = 3_600;
 

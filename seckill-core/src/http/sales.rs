@@ -16,6 +16,10 @@ const PAGE_SECONDS: u32 = 5;
 /// Live numbers.
 const LIVE_SECONDS: u32 = 1;
 
+/// All sales that are not closed. Cacheable for 5 s.
+#[utoipa::path(get, path = "/v1/sales", tag = "pages", operation_id = "list_sales",
+    responses((status = 200, body = Sales, description = "The sales", headers(("ETag" = String))),
+        (status = 304, description = "As the caller has it")))]
 pub(super) async fn list(State(app): State<App>, headers: HeaderMap) -> Response {
     let now = app.shared.now();
     let sales = app.shared.table.sales();
@@ -23,6 +27,10 @@ pub(super) async fn list(State(app): State<App>, headers: HeaderMap) -> Response
     cached(&headers, &Sales { sales }, PAGE_SECONDS)
 }
 
+/// One sale with its products. Cacheable for 5 s.
+#[utoipa::path(get, path = "/v1/sales/{sale}", tag = "pages", operation_id = "show_sale", params(("sale" = SaleName, Path)),
+    responses((status = 200, body = SalePage, description = "The sale", headers(("ETag" = String))),
+        (status = 304, description = "As the caller has it")))]
 pub(super) async fn one(
     State(app): State<App>,
     headers: HeaderMap,
@@ -42,6 +50,11 @@ pub(super) async fn one(
     Ok(cached(&headers, &page, PAGE_SECONDS))
 }
 
+/// One product. Cacheable for 5 s.
+#[utoipa::path(get, path = "/v1/products/{product}", tag = "pages", operation_id = "show_product",
+    params(("product" = Sku, Path)),
+    responses((status = 200, body = ProductView, description = "The product", headers(("ETag" = String))),
+        (status = 304, description = "As the caller has it")))]
 pub(super) async fn product(
     State(app): State<App>,
     headers: HeaderMap,
@@ -51,6 +64,11 @@ pub(super) async fn product(
     Ok(cached(&headers, &ProductView::new(&slot.row(), app.shared.now()), PAGE_SECONDS))
 }
 
+/// Units that can be sold now. Cacheable for 1 s.
+#[utoipa::path(get, path = "/v1/products/{product}/availability", tag = "pages",
+    params(("product" = Sku, Path)),
+    responses((status = 200, body = Availability, description = "The live number", headers(("ETag" = String))),
+        (status = 304, description = "As the caller has it")))]
 pub(super) async fn availability(
     State(app): State<App>,
     headers: HeaderMap,

@@ -12,22 +12,34 @@ use types::sale::MAX_LIMIT;
 use types::{BuyerId, OrderId, SaleName, Sku};
 
 use super::App;
-use super::extract::{Key, Named2, Object, Request, Shopper, Wait, unknown};
+use super::extract::{IdempotencyKeyHeader, Key, Named2, Object, PreferWait, Request, Shopper, Wait, unknown};
 use super::problems;
 use super::view::{OrderView, Pending, TicketView};
 use crate::purchase::{self, Ask, PurchaseOutcome, TicketState};
 use crate::stock::store::OrderRow;
 
 /// A purchase. Anything that is not here is refused.
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = Purchase)]
 pub(super) struct Body {
+    #[schema(minimum = 1, maximum = 1000)]
     quantity: u32,
     /// No sale asks for purchase tokens yet: only `null` is taken.
     #[serde(default, rename = "token")]
     _token: Option<()>,
 }
 
+/// Buys. The same key has the same answer for ever; a refusal at the door (409 `all-reserved`, 410, 425, 429, 503)
+/// binds nothing. 202 is a ticket, whose end its `Location` tells; `Prefer: wait=N` waits for that end.
+#[utoipa::path(post, path = "/v1/sales/{sale}/products/{product}/purchases", tag = "purchase",
+    params(("sale" = SaleName, Path), ("product" = Sku, Path), IdempotencyKeyHeader, PreferWait),
+    request_body = Body, security(("bearer" = ["shopper"])),
+    responses((status = 201, body = OrderView, description = "The order; it is committed", headers(("Location" = String))),
+        (status = 202, body = Pending, description = "On its way, with a ticket",
+            headers(("Location" = String), ("Retry-After" = u64)))),
+    extensions(("x-problems" = json!(["sold-out", "all-reserved", "limit", "deadline", "sale-ended", "not-open",
+        "paused", "key-reused", "token-used", "backlog", "draining", "unavailable"]))))]
 pub(super) async fn purchase(
     State(app): State<App>,
     Shopper(buyer): Shopper,
@@ -105,6 +117,12 @@ fn created(row: OrderRow) -> Result<Response, Problem> {
     Ok(response)
 }
 
+/// What became of a purchase that was answered with 202; another's ticket is not found.
+#[utoipa::path(get, path = "/v1/tickets/{ticket}", tag = "purchase", params(("ticket" = String, Path)),
+    security(("bearer" = ["shopper"])),
+    responses((status = 200, body = TicketView, description = "Pending, accepted or refused",
+        headers(("Retry-After" = u64, description = "While pending")))),
+    extensions(("x-problems" = json!(["unavailable"]))))]
 pub(super) async fn ticket(
     State(app): State<App>,
     Shopper(buyer): Shopper,

@@ -4,18 +4,20 @@
 use serde::Serialize;
 use types::order_event::OrderEventKind;
 use types::{Money, OrderId, PaymentId, SaleName, Sku, Tier, Timestamp};
+use utoipa::ToSchema;
 
 use crate::stock::store::{OrderRow, ProductRow, SaleState};
 use crate::tier_table::SaleSummary;
 
 /// An order, for its owner.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct OrderView {
     order: OrderId,
     sale: SaleName,
     product: Sku,
     quantity: u32,
     amount: Money,
+    #[schema(value_type = OrderEventKind)]
     state: &'static str,
     tier: Tier,
     accepted_at: Timestamp,
@@ -38,13 +40,14 @@ impl From<OrderRow> for OrderView {
     }
 }
 
-#[derive(Serialize)]
+/// A buyer's orders, newest first.
+#[derive(Serialize, ToSchema)]
 pub(super) struct Orders {
     pub(super) orders: Vec<OrderView>,
 }
 
 /// A 202: on its way.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Pending {
     pub(super) ticket: String,
     pub(super) state: &'static str,
@@ -55,7 +58,7 @@ pub(super) struct Pending {
 }
 
 /// A ticket as it stands.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub(super) enum TicketView {
     Pending { deadline: Timestamp },
@@ -64,7 +67,7 @@ pub(super) enum TicketView {
 }
 
 /// A payment that was started.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct PaymentView {
     pub(super) payment: PaymentId,
     pub(super) order: OrderId,
@@ -82,7 +85,7 @@ pub(super) const fn sale_state(state: SaleState, opens: Timestamp, closes: Times
 }
 
 /// A product, for everybody. Nothing in it changes by the second.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct ProductView {
     product: Sku,
     sale: SaleName,
@@ -109,7 +112,8 @@ impl ProductView {
     }
 }
 
-#[derive(Serialize)]
+/// A sale, for everybody: `upcoming`, `open`, `paused`, `ended` or `closed`.
+#[derive(Serialize, ToSchema)]
 pub(super) struct SaleView {
     pub(super) sale: SaleName,
     pub(super) state: &'static str,
@@ -130,13 +134,14 @@ impl SaleView {
     }
 }
 
-#[derive(Serialize)]
+/// All sales that are not closed.
+#[derive(Serialize, ToSchema)]
 pub(super) struct Sales {
     pub(super) sales: Vec<SaleView>,
 }
 
 /// A sale with its products.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct SalePage {
     pub(super) sale: SaleName,
     pub(super) state: &'static str,
@@ -146,7 +151,7 @@ pub(super) struct SalePage {
 }
 
 /// The live number of a product.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Availability {
     product: Sku,
     state: &'static str,
@@ -166,7 +171,7 @@ impl Availability {
 }
 
 /// What administration is told of a sale.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct SaleStateView {
     pub(super) sale: SaleName,
     pub(super) state: &'static str,
@@ -181,7 +186,7 @@ pub(super) const fn stored_state(state: SaleState) -> &'static str {
 }
 
 /// A product, for administration.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct StockView {
     product: Sku,
     name: String,
@@ -216,7 +221,8 @@ impl From<&ProductRow> for StockView {
     }
 }
 
-#[derive(Serialize)]
+/// A sale with its stock: `active`, `paused` or `closed`.
+#[derive(Serialize, ToSchema)]
 pub(super) struct AdminSale {
     pub(super) sale: SaleName,
     pub(super) state: &'static str,
@@ -225,7 +231,8 @@ pub(super) struct AdminSale {
     pub(super) products: Vec<StockView>,
 }
 
-#[derive(Serialize)]
+/// All sales that are not closed, with their stock.
+#[derive(Serialize, ToSchema)]
 pub(super) struct AdminSales {
     pub(super) sales: Vec<AdminSale>,
 }
