@@ -27,6 +27,7 @@ use crate::stock::queue::backlog::{Backlog, Rate};
 use crate::stock::queue::record::Source;
 use crate::stock::queue::{consumer, others, resubmit};
 use crate::stock::redis::LeaseStore;
+use crate::stock::sql_store::SqlStore;
 use crate::stock::store::{StockStore, StoreError};
 use crate::ticket::TicketSecret;
 use crate::tier_table::TierTable;
@@ -226,7 +227,7 @@ impl SeckillCore {
     #[expect(clippy::too_many_arguments, reason = "each is a port of its own; the binary's wiring names them once")]
     pub async fn new(
         options: Options,
-        store: Arc<dyn StockStore>,
+        sql: Arc<dyn SqlStore>,
         leases: Arc<dyn LeaseStore>,
         log: Arc<dyn EventLog>,
         clock: Arc<dyn Clock>,
@@ -240,10 +241,10 @@ impl SeckillCore {
         let private = bind(options.private).await?;
         let admin = bind(options.admin).await?;
         let (desk, results) = PaymentDesk::simulated(options.payment, options.seed, clock.clone());
-        let ports = Ports { store, leases, log, clock };
+        let ports = Ports { store: sql.clone(), leases, log, clock };
         let shared = Arc::new(share(options, ports, ticket_secret, Ids::from_entropy()).await?);
         let mover = Arc::new(Mover::new(shared.clone(), plan.clone()));
-        let app = App { shared: shared.clone(), plan, mover, desk: Arc::new(desk) };
+        let app = App { shared: shared.clone(), sql, plan, mover, desk: Arc::new(desk) };
         Ok(Self { shared, app, results, authenticator, extra_private, public, private, admin })
     }
 

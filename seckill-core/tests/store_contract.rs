@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 use seckill_core::stock::db::sqlite::{SqliteStore, SqliteStoreOptions};
-use seckill_core::stock::store::{StockStore, StoreError};
+use seckill_core::stock::sql_store::SqlStore;
+use seckill_core::stock::store::StoreError;
 use store_suite::*;
 
 struct File {
@@ -25,7 +26,7 @@ impl File {
 }
 
 impl Place for File {
-    fn open(&self) -> Arc<dyn StockStore> {
+    fn open(&self) -> Arc<dyn SqlStore> {
         Arc::new(SqliteStore::open(&self.path, SqliteStoreOptions::default()).unwrap())
     }
     fn rows(&self, sql: &str) -> Vec<String> {

@@ -14,6 +14,7 @@ use rand::Rng;
 use rusqlite::Connection;
 use seckill_core::stock::adjustment::Adjusted;
 use seckill_core::stock::db::sqlite::{SqliteStore, SqliteStoreOptions};
+use seckill_core::stock::sql_store::SqlStore;
 use seckill_core::stock::store::{
     Attempt, Claim, MoveStep, Moved, OrderChange, OrderState, Outcome, Payment, PaymentEffect, StockStore,
 };
@@ -25,7 +26,7 @@ const DATABASE: &str = "STORE_KILL_DATABASE";
 const LIFE: &str = "STORE_KILL_LIFE";
 const BUYERS: usize = 24;
 
-fn open(path: &Path) -> Arc<dyn StockStore> {
+fn open(path: &Path) -> Arc<dyn SqlStore> {
     Arc::new(SqliteStore::open(path, SqliteStoreOptions::default()).unwrap())
 }
 
@@ -35,9 +36,9 @@ async fn child_trades_until_it_is_killed() {
     let Ok(path) = std::env::var(DATABASE) else { return };
     let life: usize = std::env::var(LIFE).unwrap().parse().unwrap();
     let store = open(Path::new(&path));
-    let mover = tokio::spawn(keep_moving(Arc::clone(&store), life));
-    let keeper = tokio::spawn(keep_counting(Arc::clone(&store), life));
-    let traders = (0..BUYERS).map(|b| tokio::spawn(trade(Arc::clone(&store), life, b)));
+    let mover = tokio::spawn(keep_moving(store.clone(), life));
+    let keeper = tokio::spawn(keep_counting(store.clone(), life));
+    let traders = (0..BUYERS).map(|b| tokio::spawn(trade(store.clone(), life, b)));
     join_all(traders).await;
     mover.abort();
     keeper.abort();
@@ -181,7 +182,7 @@ async fn prove(store: &dyn StockStore, acknowledged: &[String]) {
 
 struct Reader(PathBuf);
 impl Place for Reader {
-    fn open(&self) -> Arc<dyn StockStore> {
+    fn open(&self) -> Arc<dyn SqlStore> {
         open(&self.0)
     }
     fn rows(&self, sql: &str) -> Vec<String> {

@@ -23,7 +23,7 @@ use seckill_core::stock::db::mariadb::{MariaStore, MariaStoreOptions};
 use seckill_core::stock::db::sqlite::{SqliteStore, SqliteStoreOptions};
 use seckill_core::stock::redis::LeaseStore;
 use seckill_core::stock::redis::server::{NodeAddress, RedisLeases, RedisLeasesOptions};
-use seckill_core::stock::store::StockStore;
+use seckill_core::stock::sql_store::SqlStore;
 use seckill_core::{InProcessLeases, Options, SeckillCore, TicketSecret};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
@@ -82,7 +82,7 @@ async fn core(arguments: Arguments, stop: CancellationToken) -> anyhow::Result<(
     let metrics = PrometheusBuilder::new()
         .set_buckets_for_metric(metrics_exporter_prometheus::Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
         .install_recorder()?;
-    let store: Arc<dyn StockStore> = match arguments.mariadb {
+    let store: Arc<dyn SqlStore> = match arguments.mariadb {
         Some(url) => {
             let options = MariaStoreOptions { url: Some(url), ..MariaStoreOptions::default() };
             Arc::new(MariaStore::connect(options).await?)

@@ -14,7 +14,7 @@ use eventlog::{EventLog, MemoryLog, SqliteLog};
 use metrics_exporter_prometheus::PrometheusHandle;
 use seckill_core::stock::db::sqlite::{SqliteStore, SqliteStoreOptions};
 use seckill_core::stock::redis::LeaseStore;
-use seckill_core::stock::store::StockStore;
+use seckill_core::stock::sql_store::SqlStore;
 use seckill_core::{InProcessLeases, SeckillCore, TicketSecret};
 use types::{Authenticator, Clock};
 
@@ -151,7 +151,7 @@ fn event_log(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<Arc<dyn E
     })
 }
 
-async fn stock_store(config: &Config) -> anyhow::Result<Arc<dyn StockStore>> {
+async fn stock_store(config: &Config) -> anyhow::Result<Arc<dyn SqlStore>> {
     Ok(match config.stock.provider {
         StockProvider::Sqlite => {
             folder(&config.data_dir, "core")?;

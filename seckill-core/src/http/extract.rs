@@ -6,8 +6,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{FromRequest, FromRequestParts, Path};
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, header};
 use axum::response::{IntoResponse, Response};
@@ -129,6 +129,26 @@ impl<S: Send + Sync, A: FromStr, B: FromStr> FromRequestParts<S> for Named2<A, B
         let path: Result<Path<(String, String)>, PathRejection> = Path::from_request_parts(parts, state).await;
         let Path((a, b)) = path.map_err(|_| unknown())?;
         a.parse().ok().zip(b.parse().ok()).map(|(a, b)| Self(a, b)).ok_or_else(unknown)
+    }
+}
+
+/// The parameters behind `?`. A misspelt one is refused: without it a list would silently begin anew.
+pub(super) struct Params<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let query: Result<Query<T>, QueryRejection> = Query::from_request_parts(parts, state).await;
+        query.map(|Query(value)| Self(value)).map_err(|e| Problem::new(ProblemKind::MALFORMED, e.body_text()))
+    }
+}
+
+/// The bounded length of a page; `most` if none is asked for.
+pub(super) fn page_length(asked: Option<usize>, most: usize) -> Result<usize, Problem> {
+    match asked {
+        None => Ok(most),
+        Some(n) if (1..=most).contains(&n) => Ok(n),
+        Some(n) => Err(Problem::new(ProblemKind::INVALID_FIELD, format!("{n} is not in 1 to {most}")).field("limit")),
     }
 }
 

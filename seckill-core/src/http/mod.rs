@@ -6,6 +6,7 @@ mod admin;
 mod answers;
 mod documents;
 mod extract;
+mod order_feed;
 mod orders;
 mod private;
 mod problems;
@@ -26,6 +27,7 @@ use crate::mover::Mover;
 use crate::payment::PaymentDesk;
 use crate::plan_client::PlanClient;
 use crate::shared::Shared;
+use crate::stock::sql_store::SqlStore;
 
 /// Largest body of the private listener: a plan of `MAX_PUSH_ENTRIES` with long reasons.
 const PLAN_BODY: usize = 32 * 1024 * 1024;
@@ -38,6 +40,8 @@ const SHOPPER_BODY: usize = 16 * 1024;
 #[derive(Clone)]
 pub(crate) struct App {
     pub(crate) shared: Arc<Shared>,
+    /// The database, for what is not about purchases.
+    pub(crate) sql: Arc<dyn SqlStore>,
     pub(crate) plan: Arc<PlanClient>,
     pub(crate) mover: Arc<Mover>,
     pub(crate) desk: Arc<PaymentDesk>,
@@ -67,6 +71,7 @@ fn admin_routes() -> OpenApiRouter<App> {
         .routes(routes!(admin::resume))
         .routes(routes!(admin::close))
         .routes(routes!(adjust::adjust))
+        .routes(routes!(order_feed::since))
 }
 
 /// The control plane's routes.

@@ -5,26 +5,65 @@ use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use http_kit::{Problem, ProblemKind};
+use serde::Deserialize;
 use types::order_event::OrderEventKind;
-use types::{BuyerId, OrderId};
+use types::{BuyerId, OrderId, Timestamp};
+use utoipa::IntoParams;
 
 use super::App;
-use super::extract::{Named, PreferWait, Shopper, Wait, unknown};
+use super::extract::{Named, Params, PreferWait, Shopper, Wait, page_length, unknown};
 use super::problems;
 use super::view::{OrderView, Orders, PaymentView};
 use crate::payment::{PaymentEnd, Started};
+use crate::stock::order_feed::PageEnd;
 use crate::stock::store::{OrderChange, OrderRow, OrderState, PaymentEffect};
 
 /// Orders in one answer, newest first.
 const MAX_ORDERS: usize = 100;
 
-/// The caller's orders, newest first, at most 100.
-#[utoipa::path(get, path = "/v1/orders", tag = "orders", operation_id = "list_orders",
-    security(("bearer" = ["shopper"])), responses((status = 200, body = Orders, description = "The orders")),
-    extensions(("x-problems" = json!(["unavailable"]))))]
-pub(super) async fn list(State(app): State<App>, Shopper(buyer): Shopper) -> Result<Json<Orders>, Problem> {
-    let rows = app.shared.store.orders(&buyer, MAX_ORDERS).await.map_err(|e| problems::store(&e))?;
-    Ok(Json(Orders { orders: rows.into_iter().map(OrderView::from).collect() }))
+/// `?cursor=&limit=`.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Page {
+    /// `next` of the page before; without it the list begins with the newest order.
+    cursor: Option<String>,
+    /// Orders in the page.
+    #[param(minimum = 1, maximum = 100)]
+    limit: Option<usize>,
+}
+
+/// The cursor says where a page ended, so that orders which come meanwhile move nothing. It is no secret: whose
+/// orders are shown is the token's to say.
+fn cursor(end: PageEnd) -> String {
+    format!("{:x}-{}", end.accepted_at.millis(), end.order)
+}
+
+fn read_cursor(text: &str) -> Option<PageEnd> {
+    let (at, order) = text.split_once('-')?;
+    let at = i64::from_str_radix(at, 16).ok().filter(|ms| *ms >= 0)?;
+    Some(PageEnd { accepted_at: Timestamp::from_millis(at), order: order.parse().ok()? })
+}
+
+/// The caller's orders, newest first, at most 100 in a page.
+#[utoipa::path(get, path = "/v1/orders", tag = "orders", operation_id = "list_orders", params(Page),
+    security(("bearer" = ["shopper"])), responses((status = 200, body = Orders, description = "A page of orders")),
+    extensions(("x-problems" = json!(["malformed", "invalid-field", "unavailable"]))))]
+pub(super) async fn list(
+    State(app): State<App>,
+    Shopper(buyer): Shopper,
+    Params(page): Params<Page>,
+) -> Result<Json<Orders>, Problem> {
+    let length = page_length(page.limit, MAX_ORDERS)?;
+    let bad =
+        || Problem::new(ProblemKind::MALFORMED, "not a cursor that this list gave: begin without one").field("cursor");
+    let after = page.cursor.map(|text| read_cursor(&text).ok_or_else(bad)).transpose()?;
+    // One more than asked for says whether there is more.
+    let mut rows = app.sql.orders_page(&buyer, after, length + 1).await.map_err(|e| problems::store(&e))?;
+    let more = rows.len() > length;
+    rows.truncate(length);
+    let last = rows.last().filter(|_| more).map(|row| PageEnd { accepted_at: row.accepted_at, order: row.order });
+    Ok(Json(Orders { orders: rows.into_iter().map(OrderView::from).collect(), next: last.map(cursor) }))
 }
 
 async fn find(app: &App, order: OrderId, buyer: &BuyerId) -> Result<OrderRow, Problem> {
@@ -126,4 +165,18 @@ pub(super) async fn pay(
         headers.insert(header::LOCATION, path);
     }
     Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_reads_back_and_nonsense_is_none() {
+        let end = PageEnd { accepted_at: Timestamp::from_millis(1_795_000_000_123), order: OrderId::from_bits(77) };
+        assert_eq!(read_cursor(&cursor(end)), Some(end));
+        for bad in ["", "-", "1-", "-1-0", "x-00", "1-00", "ffffffffffffffffffff-00000000000000000000000000000001"] {
+            assert_eq!(read_cursor(bad), None, "{bad:?}");
+        }
+    }
 }

@@ -44,6 +44,9 @@ impl From<OrderRow> for OrderView {
 #[derive(Serialize, ToSchema)]
 pub(super) struct Orders {
     pub(super) orders: Vec<OrderView>,
+    /// The cursor of the next page, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) next: Option<String>,
 }
 
 /// A 202: on its way.

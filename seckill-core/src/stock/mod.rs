@@ -2,6 +2,8 @@
 
 pub mod adjustment;
 pub mod db;
+pub mod order_feed;
 pub(crate) mod queue;
 pub mod redis;
+pub mod sql_store;
 pub mod store;

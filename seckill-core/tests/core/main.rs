@@ -9,6 +9,7 @@ mod db_path;
 mod fast_paths;
 mod initial_tier;
 mod moves;
+mod orders;
 mod plan;
 #[cfg(feature = "redis")]
 mod real_redis;

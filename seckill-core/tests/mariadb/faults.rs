@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use rand::Rng;
 use seckill_core::stock::db::mariadb::{MariaStore, MariaStoreOptions};
+use seckill_core::stock::sql_store::SqlStore;
 use seckill_core::stock::store::{Attempt, MoveStep, Outcome, StockStore, Verdict};
 use testkit::servers::MariaDb;
 use types::Tier;
@@ -99,7 +100,7 @@ async fn what_was_answered_survives_the_servers_kill_9() {
 async fn a_paused_server_is_an_error_to_retry_and_never_a_decision() {
     let server = Server::start();
     let place = Database::at(server.db.create_database().unwrap());
-    let store: Arc<dyn StockStore> = Arc::new(MariaStore::connect(hasty(&place)).await.unwrap());
+    let store: Arc<dyn SqlStore> = Arc::new(MariaStore::connect(hasty(&place)).await.unwrap());
     store.apply_sale(sale("sale", vec![spec("a", 10, 1)]), NOW).await.unwrap();
     let shop = Shop { store: Arc::clone(&store), place: place.clone() };
     shop.accept(attempt(0)).await;
@@ -130,7 +131,7 @@ async fn a_commit_whose_answer_is_lost_is_cleared_up() {
     let proxy = Proxy::start(server.db.port()).await;
     let url = place.url.replace(&format!(":{}/", server.db.port()), &format!(":{}/", proxy.port));
     let options = MariaStoreOptions { url: Some(url), ..place.options() };
-    let store: Arc<dyn StockStore> = Arc::new(MariaStore::connect(options).await.unwrap());
+    let store: Arc<dyn SqlStore> = Arc::new(MariaStore::connect(options).await.unwrap());
     store.apply_sale(sale("sale", vec![spec("a", 100, 1)]), NOW).await.unwrap();
     let shop = Shop { store: Arc::clone(&store), place: place.clone() };
     for (i, next) in [Next::LoseAnswer, Next::LoseCommit, Next::Freeze].into_iter().enumerate() {
@@ -164,7 +165,7 @@ async fn a_commit_that_cannot_be_cleared_up_is_an_error_and_the_key_tells() {
     let proxy = Proxy::start(server.db.port()).await;
     let url = place.url.replace(&format!(":{}/", server.db.port()), &format!(":{}/", proxy.port));
     let options = MariaStoreOptions { url: Some(url), ..hasty(&place) };
-    let store: Arc<dyn StockStore> = Arc::new(MariaStore::connect(options).await.unwrap());
+    let store: Arc<dyn SqlStore> = Arc::new(MariaStore::connect(options).await.unwrap());
     store.apply_sale(sale("sale", vec![spec("a", 100, 1)]), NOW).await.unwrap();
     proxy.set(Next::LoseAnswer);
     let asking = {
@@ -198,7 +199,7 @@ async fn too_many_connections_are_waited_for() {
     let folder = tempfile::tempdir().unwrap();
     let server = MariaDb::start_with(folder.path(), &["max_connections=10"]).unwrap();
     let place = Database::at(server.create_database().unwrap());
-    let store: Arc<dyn StockStore> = Arc::new(MariaStore::connect(hasty(&place)).await.unwrap());
+    let store: Arc<dyn SqlStore> = Arc::new(MariaStore::connect(hasty(&place)).await.unwrap());
     store.apply_sale(sale("sale", vec![spec("a", 10, 1)]), NOW).await.unwrap();
     let writer = "SELECT CAST(id AS SIGNED) FROM information_schema.processlist WHERE user = 'root' \
                   AND id <> CONNECTION_ID() AND db IS NOT NULL";

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, Weak};
 
 use futures::TryStreamExt;
 use seckill_core::stock::db::mariadb::{MariaStore, MariaStoreOptions};
-use seckill_core::stock::store::StockStore;
+use seckill_core::stock::sql_store::SqlStore;
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlRow};
 use sqlx::{AssertSqlSafe, Column, ConnectOptions, Row};
 use testkit::servers::MariaDb;
@@ -62,7 +62,7 @@ impl Database {
         let options = audit::stock::Options::at_rest(crate::store_suite::NOW.millis());
         audit::stock::audit_store(&store, &[], &options, None).unwrap()
     }
-    pub async fn connect(&self) -> Arc<dyn StockStore> {
+    pub async fn connect(&self) -> Arc<dyn SqlStore> {
         Arc::new(MariaStore::connect(self.options()).await.unwrap())
     }
     /// Runs SQL on a connection that is kept, and answers its rows, columns parted by blanks.
@@ -89,7 +89,7 @@ fn wait<T>(work: impl Future<Output = T>) -> T {
 }
 
 impl Place for Database {
-    fn open(&self) -> Arc<dyn StockStore> {
+    fn open(&self) -> Arc<dyn SqlStore> {
         wait(self.connect())
     }
     fn rows(&self, sql: &str) -> Vec<String> {

@@ -6,13 +6,14 @@ use std::time::Instant;
 
 use futures::future::join_all;
 use seckill_core::stock::db::sqlite::{SqliteStore, SqliteStoreOptions};
-use seckill_core::stock::store::{Attempt, StockStore};
+use seckill_core::stock::sql_store::SqlStore;
+use seckill_core::stock::store::Attempt;
 
 use crate::place::{Database, Server};
 use crate::store_suite::*;
 
 /// Sells one product to `callers` at once, `batch` attempts a call, spread over the stores.
-async fn orders_per_second(stores: &[Arc<dyn StockStore>], callers: usize, batch: usize, each: usize) -> f64 {
+async fn orders_per_second(stores: &[Arc<dyn SqlStore>], callers: usize, batch: usize, each: usize) -> f64 {
     stores[0].apply_sale(sale("sale", vec![spec("a", 10_000_000, 1_000)]), NOW).await.unwrap();
     let begun = Instant::now();
     let calls = (0..callers).map(|c| {

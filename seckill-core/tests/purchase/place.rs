@@ -11,7 +11,7 @@ use seckill_core::stock::db::mariadb::{MariaStore, MariaStoreOptions};
 use seckill_core::stock::db::sqlite::{SqliteStore, SqliteStoreOptions};
 use seckill_core::stock::redis::LeaseStore;
 use seckill_core::stock::redis::server::{NodeAddress, RedisLeases, RedisLeasesOptions};
-use seckill_core::stock::store::StockStore;
+use seckill_core::stock::sql_store::SqlStore;
 use tokio::sync::{RwLockReadGuard, RwLockWriteGuard};
 use types::{Clock, SystemClock, Timestamp};
 
@@ -144,7 +144,7 @@ impl Place {
     }
 
     /// The stock, as one more core opens it. A file belongs to one process: its cores share what is open.
-    pub async fn store(&self) -> Arc<dyn StockStore> {
+    pub async fn store(&self) -> Arc<dyn SqlStore> {
         if let Some(url) = &self.database {
             let options = MariaStoreOptions { url: Some(url.clone()), ..MariaStoreOptions::default() };
             return Arc::new(MariaStore::connect(options).await.expect("the store opens"));

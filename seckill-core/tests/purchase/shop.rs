@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use eventlog::EventLog;
 use reqwest::{Method, RequestBuilder, StatusCode};
-use seckill_core::stock::store::{ProductRow, StockStore};
+use seckill_core::stock::sql_store::SqlStore;
+use seckill_core::stock::store::ProductRow;
 use seckill_core::{CoreError, CoreHandle, Options, SeckillCore, SimulatedPaymentOptions, TicketSecret};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -43,7 +44,7 @@ fn any_port() -> SocketAddr {
 /// One core.
 pub struct Core {
     options: Options,
-    pub store: Arc<dyn StockStore>,
+    pub store: Arc<dyn SqlStore>,
     pub handle: CoreHandle,
     http: reqwest::Client,
     running: Option<JoinHandle<Result<(), CoreError>>>,

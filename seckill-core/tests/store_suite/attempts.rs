@@ -231,7 +231,7 @@ pub async fn a_contradiction_fails_alone(place: Arc<dyn Place>) {
     shop.accept(attempt(1)).await;
     let calls = (2..40).map(|n| {
         let order = if n == 20 { order_id(1) } else { order_id(n) };
-        let store: Arc<dyn StockStore> = Arc::clone(&shop.store);
+        let store: Arc<dyn StockStore> = shop.store.clone();
         tokio::spawn(async move { store.decide(vec![Attempt { order, ..attempt(n) }], RESERVE, NOW).await })
     });
     let mut failed = Vec::new();

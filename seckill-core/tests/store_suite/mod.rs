@@ -4,6 +4,7 @@
 
 pub mod adjust;
 pub mod attempts;
+pub mod feed;
 pub mod invariants;
 pub mod life;
 pub mod moves;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use seckill_core::stock::adjustment::{Adjusted, Adjustment, Reason};
+use seckill_core::stock::sql_store::SqlStore;
 use seckill_core::stock::store::{
     Attempt, BodyHash, Claim, Decision, MoveStep, Moved, OrderRow, Outcome, Payment, ProductRow, SaleApplied,
     StockStore, Verdict,
@@ -57,6 +59,11 @@ macro_rules! every_story_on {
                 each_attempt_of_a_batch_stands_alone,
                 a_contradiction_fails_alone,
             }
+            feed::{
+                pages_stay_where_they_are_while_orders_come,
+                a_step_is_told_with_the_order_as_it_is_now,
+                whoever_goes_on_from_the_last_step_misses_none,
+            }
             moves::{
                 db_and_queue_switch_in_one_step,
                 a_move_to_redis_and_back_loses_no_unit,
@@ -94,7 +101,7 @@ pub(crate) use every_story_on;
 /// Where one database lives. Dropping every store and opening again is a restart.
 pub trait Place: Send + Sync {
     /// Opens the store (again).
-    fn open(&self) -> Arc<dyn StockStore>;
+    fn open(&self) -> Arc<dyn SqlStore>;
     /// Runs a query through a connection of its own and prints its rows, one text each.
     fn rows(&self, sql: &str) -> Vec<String>;
 }
@@ -190,7 +197,7 @@ pub fn adjustment(n: usize, delta: i64) -> Adjustment {
 
 /// A store with a sale `sale` of the product `a`.
 pub struct Shop {
-    pub store: Arc<dyn StockStore>,
+    pub store: Arc<dyn SqlStore>,
     pub place: Arc<dyn Place>,
 }
 

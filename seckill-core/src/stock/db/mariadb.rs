@@ -6,6 +6,7 @@ mod adjust;
 mod book;
 mod command;
 mod fault;
+mod feed;
 mod flush;
 mod load;
 mod migrate;

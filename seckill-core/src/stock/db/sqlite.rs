@@ -6,6 +6,7 @@ mod adjust;
 mod connect;
 mod decide;
 mod fault;
+mod feed;
 #[cfg(test)]
 pub(crate) mod inline;
 mod moves;

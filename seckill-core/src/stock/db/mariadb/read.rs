@@ -34,7 +34,7 @@ impl Readers {
     }
 
     /// Runs a read. A connection that turns out to be gone is replaced once: a read may be repeated.
-    async fn ask(&self, script: &Script) -> Result<Replies, StoreError> {
+    pub(super) async fn ask(&self, script: &Script) -> Result<Replies, StoreError> {
         let closed = || StoreError::Unavailable("the readers have stopped".into());
         let _place = self.waiting.try_acquire().map_err(|_| StoreError::Overloaded)?;
         let wait = tokio::time::timeout(self.options.patience, self.connections.acquire());
@@ -137,6 +137,6 @@ fn event(row: &sqlx::mysql::MySqlRow) -> Result<OrderEvent, Fault> {
     })
 }
 
-fn limit(max: usize) -> i64 {
+pub(super) fn limit(max: usize) -> i64 {
     i64::try_from(max).unwrap_or(i64::MAX)
 }

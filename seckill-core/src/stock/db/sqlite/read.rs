@@ -60,7 +60,7 @@ pub(super) fn due(db: &Connection, now: types::Timestamp, max: usize) -> Result<
     collect(find.query(params![now.millis(), limit(max)])?, order_row)
 }
 
-fn order_row(row: &Row<'_>) -> Result<OrderRow, Fault> {
+pub(super) fn order_row(row: &Row<'_>) -> Result<OrderRow, Fault> {
     let state: String = row.get("state")?;
     Ok(OrderRow {
         order: rows::parsed(row, "order_id")?,
@@ -186,11 +186,14 @@ pub(super) fn outbox(db: &Connection, max: usize) -> Result<Vec<OrderEvent>, Fau
     })
 }
 
-fn limit(max: usize) -> i64 {
+pub(super) fn limit(max: usize) -> i64 {
     i64::try_from(max).unwrap_or(i64::MAX)
 }
 
-fn collect<T>(mut rows: rusqlite::Rows<'_>, read: impl Fn(&Row<'_>) -> Result<T, Fault>) -> Result<Vec<T>, Fault> {
+pub(super) fn collect<T>(
+    mut rows: rusqlite::Rows<'_>,
+    read: impl Fn(&Row<'_>) -> Result<T, Fault>,
+) -> Result<Vec<T>, Fault> {
     let mut all = Vec::new();
     while let Some(row) = rows.next()? {
         all.push(read(row)?);

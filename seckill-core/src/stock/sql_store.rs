@@ -1,0 +1,10 @@
+//! All that a core asks of its SQL database, under one name: a provider implements each port, and whoever wires a
+//! core passes one thing. It adds nothing of its own.
+
+use crate::stock::order_feed::OrderFeed;
+use crate::stock::store::StockStore;
+
+/// Every port on the one database that owns stock and orders.
+pub trait SqlStore: StockStore + OrderFeed {}
+
+impl<T: StockStore + OrderFeed> SqlStore for T {}
