@@ -40,6 +40,10 @@ pub const ALARMS: &str = "seckill_core_alarms_total";
 pub const POISON: &str = "seckill_core_poison_records_total";
 /// Adjustments of stock answered, by answer.
 pub const ADJUSTMENTS: &str = "seckill_core_adjustments_total";
+/// Acts of administration, by action and outcome.
+pub const ADMIN_ACTS: &str = "seckill_core_admin_acts_total";
+/// Calls of administration by somebody who may not, by why.
+pub const NOT_ALLOWED: &str = "seckill_core_admin_not_allowed_total";
 /// Orders expired unpaid.
 pub const EXPIRED: &str = "seckill_core_orders_expired_total";
 /// Payments applied, by effect.
@@ -72,6 +76,8 @@ pub fn describe() {
     describe_counter!(ALARMS, "Grants that contradict the store and other things that must never happen, by what");
     describe_counter!(POISON, "Records that could not be decided and were dead-lettered, by topic and why");
     describe_counter!(ADJUSTMENTS, "Adjustments of stock answered, by answer");
+    describe_counter!(ADMIN_ACTS, "Acts of administration, each with a line in the audit log, by action and outcome");
+    describe_counter!(NOT_ALLOWED, "Calls of administration by somebody who may not make them, by why");
     describe_counter!(EXPIRED, "Orders that expired unpaid");
     describe_counter!(PAYMENTS, "Payments applied, by effect");
     describe_counter!(RELAYED, "Outbox events relayed to the event log");
@@ -131,6 +137,12 @@ pub(crate) fn adjusted(adjusted: &Adjusted) {
         Adjusted::UnknownProduct => "unknown_product",
     };
     counter!(ADJUSTMENTS, "answer" => answer).increment(1);
+}
+pub(crate) fn administered(action: &'static str, outcome: &'static str) {
+    counter!(ADMIN_ACTS, "action" => action, "outcome" => outcome).increment(1);
+}
+pub(crate) fn not_allowed(why: &'static str) {
+    counter!(NOT_ALLOWED, "why" => why).increment(1);
 }
 pub(crate) fn expired(orders: u64) {
     counter!(EXPIRED).increment(orders);

@@ -89,13 +89,7 @@ impl SaleSpec {
     }
 
     fn checked(raw: RawSale) -> Result<Self, Invalid> {
-        let zone = TimeZone::get(&raw.zone)
-            .map_err(|e| Invalid::new("zone", format!("{:?} is not an IANA time zone: {e}", raw.zone)))?;
-        let opens = local("opens", &raw.opens, &zone)?;
-        let closes = local("closes", &raw.closes, &zone)?;
-        if closes <= opens {
-            return Err(Invalid::new("closes", format!("{closes} is not after opens {opens}")));
-        }
+        let Window { opens, closes } = window(&raw.zone, &raw.opens, &raw.closes)?;
         let currency: Currency = raw.currency.parse()?;
         if raw.products.is_empty() || raw.products.len() > MAX_PRODUCTS {
             let n = raw.products.len();
@@ -119,6 +113,35 @@ impl SaleSpec {
         }
         Ok(Self { name: SaleName::new(raw.name)?, zone: raw.zone, opens, closes, products })
     }
+}
+
+/// When a sale takes purchases: from `opens` until before `closes`, which is later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// First moment at which purchases are taken.
+    pub opens: Timestamp,
+    /// First moment at which they no longer are.
+    pub closes: Timestamp,
+}
+
+/// A window from its IANA zone and the local times there (`2026-11-27T09:00:00`). Refuses a local time that a clock
+/// change skips or repeats, an offset, and an end that is not after the beginning, naming the field.
+pub fn window(zone: &str, opens: &str, closes: &str) -> Result<Window, Invalid> {
+    let found =
+        TimeZone::get(zone).map_err(|e| Invalid::new("zone", format!("{zone:?} is not an IANA time zone: {e}")))?;
+    let opens = local("opens", opens, &found)?;
+    let closes = local("closes", closes, &found)?;
+    if closes <= opens {
+        return Err(Invalid::new("closes", format!("{closes} is not after opens {opens}")));
+    }
+    Ok(Window { opens, closes })
+}
+
+/// The local time of `zone` at that moment (`2026-11-27T09:00:00`); `None` for a zone that this machine does not know.
+pub fn local_text(at: Timestamp, zone: &str) -> Option<String> {
+    let zone = TimeZone::get(zone).ok()?;
+    let at = jiff::Timestamp::from_millisecond(at.millis()).ok()?;
+    Some(zone.to_datetime(at).to_string())
 }
 
 fn local(what: &'static str, text: &str, zone: &TimeZone) -> Result<Timestamp, Invalid> {

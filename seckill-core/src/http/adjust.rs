@@ -4,30 +4,21 @@
 use std::num::NonZeroI64;
 
 use axum::Json;
-use axum::extract::{FromRequestParts, State};
+use axum::extract::State;
 use axum::http::StatusCode;
-use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
-use http_kit::{Caller, Problem, ProblemKind};
+use http_kit::{Problem, ProblemKind};
 use serde::{Deserialize, Serialize};
-use types::{BuyerId, IdempotencyKey, Role, Sku, Timestamp};
+use types::{IdempotencyKey, Sku, Timestamp};
 
 use super::App;
+use super::admin::answered_otherwise;
 use super::extract::{IdempotencyKeyHeader, Key, Named, Object, unknown};
 use super::problems;
+use super::staff::{Sellers, Staff};
 use crate::metrics;
 use crate::stock::adjustment::{Adjusted, Adjustment, AdjustmentRow, Reason};
-
-/// Whoever may change stock. Its own extractor, so that nobody else learns what is wrong with his call.
-pub(super) struct Keeper(BuyerId);
-
-impl<S: Send + Sync> FromRequestParts<S> for Keeper {
-    type Rejection = Problem;
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let caller = Caller::from_request_parts(parts, state).await?;
-        Ok(Self(caller.require(&[Role::Merchandiser, Role::Admin])?.subject))
-    }
-}
+use crate::stock::admin_store::{Act, Acted};
 
 /// The body of the call.
 #[derive(Deserialize, utoipa::ToSchema)]
@@ -65,7 +56,7 @@ impl From<AdjustmentRow> for AdjustmentView {
     extensions(("x-problems" = json!(["key-reused", "too-few-units", "unavailable"]))))]
 pub(super) async fn adjust(
     State(app): State<App>,
-    Keeper(by): Keeper,
+    Staff { by, .. }: Staff<Sellers>,
     Named(product): Named<Sku>,
     Key(id): Key,
     Object(wish): Object<Wish>,
@@ -73,8 +64,9 @@ pub(super) async fn adjust(
     let invalid = |field: &str, why: String| Problem::new(ProblemKind::INVALID_FIELD, why).field(field);
     let delta = NonZeroI64::new(wish.delta).ok_or_else(|| invalid("delta", "0 units change nothing".into()))?;
     let reason = Reason::new(&wish.reason).map_err(|e| invalid("reason", e.to_string()))?;
-    let asked = Adjustment { id, product, delta, reason, by: by.as_str().to_owned() };
-    let adjusted = app.shared.store.adjust(asked, app.shared.now()).await.map_err(|e| problems::store(&e))?;
+    let act = Act::Adjust(Adjustment { id, product, delta, reason, by: by.subject.as_str().to_owned() });
+    let acted = app.shared.store.administer(act, by, app.shared.now()).await.map_err(|e| problems::store(&e))?;
+    let Acted::Adjusted(adjusted) = acted else { return Err(answered_otherwise(&acted)) };
     metrics::adjusted(&adjusted);
     match adjusted {
         Adjusted::Done { row, product } => {

@@ -4,6 +4,8 @@
 mod adjust;
 mod admin;
 mod answers;
+mod audit;
+mod clone;
 mod documents;
 mod extract;
 mod order_feed;
@@ -12,6 +14,7 @@ mod private;
 mod problems;
 mod sales;
 mod shopping;
+mod staff;
 mod view;
 
 use std::sync::Arc;
@@ -66,12 +69,14 @@ fn public_routes() -> OpenApiRouter<App> {
 fn admin_routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(admin::list))
-        .routes(routes!(admin::apply))
+        .routes(routes!(admin::show, admin::apply))
+        .routes(routes!(clone::clone))
         .routes(routes!(admin::pause))
         .routes(routes!(admin::resume))
         .routes(routes!(admin::close))
         .routes(routes!(adjust::adjust))
         .routes(routes!(order_feed::since))
+        .routes(routes!(audit::lines))
 }
 
 /// The control plane's routes.

@@ -3,9 +3,10 @@
 
 use serde::Serialize;
 use types::order_event::OrderEventKind;
-use types::{Money, OrderId, PaymentId, SaleName, Sku, Tier, Timestamp};
+use types::{Money, OrderId, PageId, PaymentId, SaleName, Sku, Tier, Timestamp};
 use utoipa::ToSchema;
 
+use crate::stock::admin_store::SaleDetail;
 use crate::stock::store::{OrderRow, ProductRow, SaleState};
 use crate::tier_table::SaleSummary;
 
@@ -238,4 +239,54 @@ pub(super) struct AdminSale {
 #[derive(Serialize, ToSchema)]
 pub(super) struct AdminSales {
     pub(super) sales: Vec<AdminSale>,
+}
+
+/// A product of a sale with all that administration may change, and its stock.
+#[derive(Serialize, ToSchema)]
+#[schema(as = AdminProduct)]
+struct ProductDetailView {
+    #[serde(flatten)]
+    stock: StockView,
+    /// Units that it came with.
+    brought: u64,
+    initial_tier: Option<Tier>,
+    pages: Vec<PageId>,
+}
+
+/// A sale, closed or not, for administration.
+#[derive(Serialize, ToSchema)]
+#[schema(as = AdminSaleDetail)]
+pub(super) struct SaleDetailView {
+    sale: SaleName,
+    state: &'static str,
+    zone: String,
+    opens: Timestamp,
+    closes: Timestamp,
+    /// The window as the sale's zone shows it on its clocks.
+    opens_local: Option<String>,
+    closes_local: Option<String>,
+    updated_at: Timestamp,
+    products: Vec<ProductDetailView>,
+}
+
+impl From<SaleDetail> for SaleDetailView {
+    fn from(sale: SaleDetail) -> Self {
+        let products = sale.products.into_iter().map(|(row, brought)| ProductDetailView {
+            stock: StockView::from(&row),
+            brought,
+            initial_tier: row.state.initial_tier,
+            pages: row.state.pages,
+        });
+        Self {
+            state: stored_state(sale.state),
+            opens_local: types::sale::local_text(sale.opens, &sale.zone),
+            closes_local: types::sale::local_text(sale.closes, &sale.zone),
+            sale: sale.name,
+            zone: sale.zone,
+            opens: sale.opens,
+            closes: sale.closes,
+            updated_at: sale.updated_at,
+            products: products.collect(),
+        }
+    }
 }

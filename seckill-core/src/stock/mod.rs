@@ -1,6 +1,7 @@
 //! Stock: the SQL store that alone owns it, the lease store that lends it, the queue that orders it.
 
 pub mod adjustment;
+pub mod admin_store;
 pub mod db;
 pub mod order_feed;
 pub(crate) mod queue;

@@ -3,6 +3,7 @@
 //! cores may share it. Why it is correct: `docs/adr/0007`.
 
 mod adjust;
+mod admin;
 mod book;
 mod command;
 mod fault;
@@ -32,6 +33,7 @@ use self::read::Readers;
 use self::work::Desk;
 use self::writer::Writer;
 use crate::stock::adjustment::{Adjusted, Adjustment};
+use crate::stock::admin_store::{Act, Acted, Actor, AdminStore, AuditLine, MAX_AUDIT_PAGE, SaleDetail};
 use crate::stock::db::metrics::count_verdicts;
 use crate::stock::store::{
     Attempt, BodyHash, Decision, MoveStep, Moved, OrderChange, OrderRow, Payment, PaymentEffect, ProductRow,
@@ -166,5 +168,20 @@ impl StockStore for MariaStore {
             Answer::Done => Ok(()),
             other => Err(StoreError::Corrupt(format!("the writer answered {other:?}"))),
         }
+    }
+}
+
+#[async_trait]
+impl AdminStore for MariaStore {
+    async fn administer(&self, act: Act, by: Actor, now: Timestamp) -> Result<Acted, StoreError> {
+        answer!(self.writer.run(Command::Administer { act: Box::new(act), by, now }).await, Acted)
+    }
+
+    async fn audit_lines(&self, since: u64, max: usize) -> Result<Vec<AuditLine>, StoreError> {
+        self.readers.audit_lines(since, max.min(MAX_AUDIT_PAGE)).await
+    }
+
+    async fn sale(&self, sale: &SaleName) -> Result<Option<SaleDetail>, StoreError> {
+        self.readers.sale(sale).await
     }
 }

@@ -1,6 +1,7 @@
 //! SQL providers of the stock store, and the rules they share. Nothing outside names a table.
 
 pub mod adjust_ruling;
+mod admin_change;
 #[cfg(feature = "mysql")]
 pub mod mariadb;
 pub mod metrics;

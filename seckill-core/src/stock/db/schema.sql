@@ -157,3 +157,21 @@ CREATE TABLE IF NOT EXISTS meta (
   key TEXT PRIMARY KEY,
   value TEXT NOT NULL
 ) WITHOUT ROWID;
+
+-- What administration did, to what, by whom: a line per act, written with it. Never changed, never deleted.
+CREATE TABLE IF NOT EXISTS admin_audit (
+  seq INTEGER PRIMARY KEY AUTOINCREMENT,
+  at INTEGER NOT NULL,
+  subject TEXT NOT NULL,
+  roles TEXT NOT NULL,                -- parted by commas
+  action TEXT NOT NULL,
+  sale TEXT,
+  product_id TEXT,
+  request_id TEXT,
+  outcome TEXT NOT NULL CHECK (outcome IN ('done', 'unchanged', 'refused')),
+  detail TEXT NOT NULL                -- JSON: before, after, why
+);
+CREATE TRIGGER IF NOT EXISTS admin_audit_stays BEFORE UPDATE ON admin_audit
+BEGIN SELECT RAISE(ABORT, 'the audit log is only added to'); END;
+CREATE TRIGGER IF NOT EXISTS admin_audit_is_kept BEFORE DELETE ON admin_audit
+BEGIN SELECT RAISE(ABORT, 'the audit log is only added to'); END;

@@ -3,6 +3,7 @@
 //! database, so that any number of processes may share the file.
 
 mod adjust;
+mod admin;
 mod connect;
 mod decide;
 mod fault;
@@ -28,6 +29,7 @@ use types::{BuyerId, IdempotencyKey, Invalid, OrderEvent, OrderId, PaymentId, Sa
 use self::readers::Readers;
 use self::writer::Writer;
 use crate::stock::adjustment::{Adjusted, Adjustment};
+use crate::stock::admin_store::{Act, Acted, Actor, AdminStore, AuditLine, MAX_AUDIT_PAGE, SaleDetail};
 use crate::stock::db::metrics::count_verdicts;
 use crate::stock::store::{
     Attempt, BodyHash, Decision, MoveStep, Moved, OrderChange, OrderRow, Payment, PaymentEffect, ProductRow,
@@ -210,5 +212,21 @@ impl StockStore for SqliteStore {
 
     async fn outbox_relayed(&self, sequence: u64) -> Result<(), StoreError> {
         self.writer.call(move |tx| orders::outbox_relayed(tx, sequence)).await
+    }
+}
+
+#[async_trait]
+impl AdminStore for SqliteStore {
+    async fn administer(&self, act: Act, by: Actor, now: Timestamp) -> Result<Acted, StoreError> {
+        self.writer.run(act.weight(), |_| (), move |tx| admin::administer(tx, &act, &by, now)).await
+    }
+
+    async fn audit_lines(&self, since: u64, max: usize) -> Result<Vec<AuditLine>, StoreError> {
+        self.readers.call(move |db| admin::lines(db, since, max.min(MAX_AUDIT_PAGE))).await
+    }
+
+    async fn sale(&self, sale: &SaleName) -> Result<Option<SaleDetail>, StoreError> {
+        let sale = sale.clone();
+        self.readers.call(move |db| admin::sale(db, &sale)).await
     }
 }

@@ -159,7 +159,8 @@ impl Book {
             Command::Step { .. }
             | Command::ApplySale { .. }
             | Command::Adjust { .. }
-            | Command::SetSaleState { .. } => {
+            | Command::SetSaleState { .. }
+            | Command::Administer { .. } => {
                 return Err(Fault::broken("a command that needs a transaction of its own"));
             }
         })

@@ -6,6 +6,7 @@ use std::time::Duration;
 use types::{BuyerId, IdempotencyKey, OrderId, PaymentId, SaleName, SaleSpec, Sku, Timestamp};
 
 use crate::stock::adjustment::{Adjusted, Adjustment};
+use crate::stock::admin_store::{Act, Acted, Actor};
 use crate::stock::store::{
     Attempt, BodyHash, Decision, MoveStep, Moved, OrderChange, Payment, PaymentEffect, SaleApplied, SaleState, Verdict,
 };
@@ -35,6 +36,8 @@ pub(super) enum Command {
     ApplySale { sale: Box<SaleSpec>, now: Timestamp },
     /// Pause, resume, close.
     SetSaleState { sale: SaleName, state: SaleState, now: Timestamp },
+    /// An act of administration, with its line in the audit log.
+    Administer { act: Box<Act>, by: Actor, now: Timestamp },
 }
 
 impl Command {
@@ -48,7 +51,14 @@ impl Command {
     }
     /// Whether it has a transaction of its own: rare, and about other rows than a purchase.
     pub(super) const fn is_alone(&self) -> bool {
-        matches!(self, Self::Step { .. } | Self::Adjust { .. } | Self::ApplySale { .. } | Self::SetSaleState { .. })
+        matches!(
+            self,
+            Self::Step { .. }
+                | Self::Adjust { .. }
+                | Self::ApplySale { .. }
+                | Self::SetSaleState { .. }
+                | Self::Administer { .. }
+        )
     }
 }
 
@@ -77,4 +87,6 @@ pub(super) enum Answer {
     Applied(SaleApplied),
     /// Of `SetSaleState`.
     State(Option<SaleState>),
+    /// Of `Administer`.
+    Acted(Acted),
 }

@@ -78,7 +78,8 @@ impl<'a> Wanted<'a> {
             | Command::Step { .. }
             | Command::ApplySale { .. }
             | Command::Adjust { .. }
-            | Command::SetSaleState { .. } => {}
+            | Command::SetSaleState { .. }
+            | Command::Administer { .. } => {}
         }
     }
 

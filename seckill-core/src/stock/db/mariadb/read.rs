@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
-use types::{BuyerId, IdempotencyKey, OrderEvent, OrderId, Sku};
+use types::{BuyerId, IdempotencyKey, OrderEvent, OrderId, SaleName, Sku};
 
 use super::fault::{Fault, Remedy};
 use super::options::MariaStoreOptions;
-use super::rows;
+use super::{admin, rows};
 use super::session::{Replies, Role, Session, product_where};
 use super::text::Script;
+use crate::stock::admin_store::{AuditLine, SaleDetail};
 use crate::stock::db::words;
 use crate::stock::store::{Decision, OrderRow, ProductRow, StoreError};
 
@@ -104,6 +105,21 @@ impl Readers {
         product_where(&mut script, "product", product);
         let row = self.ask(&script).await?.row("product");
         Ok(row.map(|row| rows::product(&row)).transpose()?)
+    }
+
+    /// Lines of the audit log.
+    pub(super) async fn audit_lines(&self, since: u64, max: usize) -> Result<Vec<AuditLine>, StoreError> {
+        let mut script = Script::default();
+        admin::ask_lines(&mut script, since, max);
+        let found = self.ask(&script).await?.rows("lines");
+        Ok(found.map(|row| admin::line(&row)).collect::<Result<_, _>>()?)
+    }
+
+    /// One sale with its products.
+    pub(super) async fn sale(&self, sale: &SaleName) -> Result<Option<SaleDetail>, StoreError> {
+        let mut script = Script::default();
+        admin::ask_sale(&mut script, sale);
+        Ok(admin::sale_of(&mut self.ask(&script).await?, sale)?)
     }
 
     /// Outbox events that were not relayed yet, oldest first.

@@ -15,7 +15,7 @@ use super::flush::{self, Mark};
 use super::options::MariaStoreOptions;
 use super::session::{Role, Session};
 use super::text::Script;
-use super::{adjust, load, moves, rows, sales};
+use super::{adjust, admin, load, moves, rows, sales};
 use crate::stock::db::metrics::UNKNOWN_COMMITS;
 
 /// How long a writer's mark is kept after it was last heard of: far longer than any commit is in doubt.
@@ -194,6 +194,7 @@ async fn alone(session: &mut Session, command: &Command) -> Result<Answer, Fault
         Command::SetSaleState { sale, state, now } => {
             Answer::State(sales::set_state(session, sale, *state, *now).await?)
         }
+        Command::Administer { act, by, now } => Answer::Acted(admin::administer(session, act, by, *now).await?),
         _ => return Err(Fault::broken("a command that shares its transaction")),
     })
 }

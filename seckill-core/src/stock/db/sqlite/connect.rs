@@ -11,7 +11,7 @@ use crate::stock::store::StoreError;
 
 const SCHEMA: &str = include_str!("../schema.sql");
 /// Raised with every change of the tables that an older program cannot live with.
-const SCHEMA_VERSION: i64 = 2;
+const SCHEMA_VERSION: i64 = 3;
 /// From version 1, after the new tables were made: the totals there are begin the history of totals.
 const FROM_1: &str = "INSERT INTO stock_change (product_id, cause, delta, total, after_event, at) \
      SELECT product_id, 'older', total, total, (SELECT COALESCE(MAX(id), 0) FROM outbox), \
@@ -38,9 +38,12 @@ pub(super) fn prepare(path: &Path, options: &SqliteStoreOptions) -> Result<(), S
     }
     match version(&tx).map_err(StoreError::from)? {
         Some(SCHEMA_VERSION) => Ok(()),
-        Some(1) => {
+        Some(older @ 1..SCHEMA_VERSION) => {
+            // Every table of the schema is made if it is not there; what is new in later versions starts empty.
             tx.execute_batch(SCHEMA).map_err(Fault::from)?;
-            tx.execute(FROM_1, []).map_err(Fault::from)?;
+            if older < 2 {
+                tx.execute(FROM_1, []).map_err(Fault::from)?;
+            }
             tx.execute("UPDATE meta SET value = ?1 WHERE key = 'schema_version'", [SCHEMA_VERSION.to_string()])
                 .map_err(Fault::from)?;
             tx.commit().map_err(Fault::from)?;

@@ -99,6 +99,12 @@ pub(super) fn products(db: &Connection) -> Result<Vec<ProductRow>, Fault> {
     collect(find.query([])?, product_row)
 }
 
+/// The products of one sale, in the order of their SKUs.
+pub(super) fn products_of(db: &Connection, sale: &types::SaleName) -> Result<Vec<ProductRow>, Fault> {
+    let mut find = db.prepare_cached(products_where!("p.sale = ?1 ORDER BY p.product_id"))?;
+    collect(find.query([sale.as_str()])?, product_row)
+}
+
 /// One product, of whatever sale.
 pub(super) fn product(db: &Connection, product: &Sku) -> Result<Option<ProductRow>, Fault> {
     let mut find = db.prepare_cached(products_where!("p.product_id = ?1"))?;

@@ -159,7 +159,8 @@ fn write_product(tx: &Connection, sale: &SaleName, product: &ProductSpec, fate: 
     Ok(())
 }
 
-fn state_of(tx: &Connection, sale: &SaleName) -> Result<Option<SaleState>, Fault> {
+/// The state of a sale, if there is one of this name.
+pub(super) fn state_of(tx: &Connection, sale: &SaleName) -> Result<Option<SaleState>, Fault> {
     let word: Option<String> = tx
         .prepare_cached("SELECT state FROM sale WHERE name = ?1")?
         .query_row([sale.as_str()], |row| row.get(0))
