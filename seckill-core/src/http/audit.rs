@@ -112,9 +112,11 @@ fn window(query: &str) -> Result<(u64, usize), Problem> {
         match name {
             "since" => since = value.parse().map_err(|_| invalid(format!("{value:?} is no number of a line")))?,
             "limit" => {
-                limit = value.parse().ok().filter(|n| (1..=MAX_AUDIT_PAGE).contains(n)).ok_or_else(|| {
-                    invalid(format!("{value:?} is not 1 to {MAX_AUDIT_PAGE}"))
-                })?;
+                limit = value
+                    .parse()
+                    .ok()
+                    .filter(|n| (1..=MAX_AUDIT_PAGE).contains(n))
+                    .ok_or_else(|| invalid(format!("{value:?} is not 1 to {MAX_AUDIT_PAGE}")))?;
             }
             _ => return Err(invalid("is not since or limit".into())),
         }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod adjustments;
+mod administration;
 mod bad_input;
 #[cfg(feature = "redis")]
 mod cores;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, dead_code, unused_macros, unused_imports)]
 
 pub mod adjust;
+pub mod admin;
 pub mod attempts;
 pub mod feed;
 pub mod invariants;
@@ -46,6 +47,11 @@ macro_rules! every_story_on {
                 a_draining_product_is_adjusted_in_its_epoch,
                 a_top_up_lends_what_is_free,
                 an_adjusted_product_stays_in_its_sale,
+            }
+            admin::{
+                an_act_and_its_line_are_one,
+                a_sale_is_shown_as_its_file_says_it,
+                lines_are_numbered_in_the_order_of_their_commits,
             }
             attempts::{
                 the_first_decision_is_the_answer,

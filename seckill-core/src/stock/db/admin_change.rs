@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 use types::{ProductSpec, SaleName, SaleSpec, Sku};
 
 use super::words::sale_state_text;
-use crate::stock::admin_store::{Act, ActEnd, Acted, Action, Actor, SaleDetail};
 use crate::stock::adjustment::{Adjusted, Adjustment};
+use crate::stock::admin_store::{Act, ActEnd, Acted, Action, Actor, SaleDetail};
 use crate::stock::store::{SaleApplied, SaleState};
 
 /// Bytes of changed products that one line holds; how many more there were is said. A line crosses the wire in one
@@ -82,13 +82,7 @@ fn detail(before: Value, after: Value, why: Option<&str>) -> String {
     Value::Object(all).to_string()
 }
 
-fn of_sale(
-    action: Action,
-    from: Option<&SaleName>,
-    sale: &SaleSpec,
-    before: &Before,
-    applied: &SaleApplied,
-) -> Line {
+fn of_sale(action: Action, from: Option<&SaleName>, sale: &SaleSpec, before: &Before, applied: &SaleApplied) -> Line {
     let (end, detail) = match applied {
         SaleApplied::Refused(why) => (ActEnd::Refused, detail(Value::Null, Value::Null, Some(why))),
         SaleApplied::Created | SaleApplied::Updated => {

@@ -61,6 +61,13 @@ pub(super) fn check_product(
                 product.stock
             ));
         }
+        if product.price.currency() != row.price.currency() {
+            return Err(format!(
+                "currency: {sku}: sells in {}, not {}; the currency of what is sold does not change",
+                row.price.currency(),
+                product.price.currency()
+            ));
+        }
         return Ok(Fate::Update);
     }
     if row.sale_state != SaleState::Closed {

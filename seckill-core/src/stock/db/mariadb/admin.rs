@@ -15,12 +15,7 @@ use crate::stock::db::words;
 use crate::stock::store::SaleApplied;
 
 /// Does it and writes down that it was done, or refused, in a transaction that has begun.
-pub(super) async fn administer(
-    session: &mut Session,
-    act: &Act,
-    by: &Actor,
-    now: Timestamp,
-) -> Result<Acted, Fault> {
+pub(super) async fn administer(session: &mut Session, act: &Act, by: &Actor, now: Timestamp) -> Result<Acted, Fault> {
     let mut before = Before::default();
     let acted = match act {
         Act::Apply(spec) => {
@@ -59,10 +54,8 @@ async fn locked_sale(session: &mut Session, sale: &SaleName) -> Result<Option<Sa
 /// holds nothing that its holder still wants.
 async fn write(session: &mut Session, line: &Line, by: &Actor, now: Timestamp) -> Result<(), Fault> {
     let mut script = Script::default();
-    script.add(
-        "number",
-        "UPDATE meta SET value = LAST_INSERT_ID(CAST(value AS SIGNED) + 1) WHERE `key` = 'admin_audit'",
-    );
+    script
+        .add("number", "UPDATE meta SET value = LAST_INSERT_ID(CAST(value AS SIGNED) + 1) WHERE `key` = 'admin_audit'");
     script.add(
         "line",
         "INSERT INTO admin_audit (seq, at, subject, roles, action, sale, product_id, request_id, outcome, detail) \

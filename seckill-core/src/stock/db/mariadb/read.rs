@@ -9,9 +9,9 @@ use types::{BuyerId, IdempotencyKey, OrderEvent, OrderId, SaleName, Sku};
 
 use super::fault::{Fault, Remedy};
 use super::options::MariaStoreOptions;
-use super::{admin, rows};
 use super::session::{Replies, Role, Session, product_where};
 use super::text::Script;
+use super::{admin, rows};
 use crate::stock::admin_store::{AuditLine, SaleDetail};
 use crate::stock::db::words;
 use crate::stock::store::{Decision, OrderRow, ProductRow, StoreError};

@@ -8,9 +8,10 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::{
-    Act, Acted, Actor, Adjusted, AdminStore, Adjustment, AuditLine, Attempt, BodyHash, BuyerId, Decision, Duration, IdempotencyKey, MoveStep, Moved, OrderChange,
-    OrderEvent, OrderId, OrderRow, Payment, PaymentEffect, PaymentId, ProductRow, SaleApplied, SaleDetail, SaleName, SaleSpec,
-    SaleState, Sku, StockStore, StoreError, Timestamp, Verdict, adjust, admin, decide, orders, payments, read, sales,
+    Act, Acted, Actor, Adjusted, Adjustment, AdminStore, Attempt, AuditLine, BodyHash, BuyerId, Decision, Duration,
+    IdempotencyKey, MoveStep, Moved, OrderChange, OrderEvent, OrderId, OrderRow, Payment, PaymentEffect, PaymentId,
+    ProductRow, SaleApplied, SaleDetail, SaleName, SaleSpec, SaleState, Sku, StockStore, StoreError, Timestamp,
+    Verdict, adjust, admin, decide, orders, payments, read, sales,
 };
 use super::{fault::Fault, moves};
 
