@@ -65,7 +65,7 @@ pub(super) async fn adjust(
     let delta = NonZeroI64::new(wish.delta).ok_or_else(|| invalid("delta", "0 units change nothing".into()))?;
     let reason = Reason::new(&wish.reason).map_err(|e| invalid("reason", e.to_string()))?;
     let act = Act::Adjust(Adjustment { id, product, delta, reason, by: by.subject.as_str().to_owned() });
-    let acted = app.shared.store.administer(act, by, app.shared.now()).await.map_err(|e| problems::store(&e))?;
+    let acted = app.sql.administer(act, by, app.shared.now()).await.map_err(|e| problems::store(&e))?;
     let Acted::Adjusted(adjusted) = acted else { return Err(answered_otherwise(&acted)) };
     metrics::adjusted(&adjusted);
     match adjusted {

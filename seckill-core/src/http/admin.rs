@@ -56,7 +56,7 @@ pub(super) async fn show(
     _: Staff<Readers>,
     Named(name): Named<SaleName>,
 ) -> Result<Json<SaleDetailView>, Problem> {
-    let sale = app.shared.store.sale(&name).await.map_err(|e| problems::store(&e))?;
+    let sale = app.sql.sale(&name).await.map_err(|e| problems::store(&e))?;
     Ok(Json(SaleDetailView::from(sale.ok_or_else(unknown)?)))
 }
 
@@ -64,7 +64,7 @@ pub(super) async fn show(
 pub(super) async fn make(app: &App, act: Act, by: Actor, name: SaleName) -> Result<Response, Problem> {
     let action = if matches!(act, Act::Clone { .. }) { Action::Clone } else { Action::Apply };
     let subject = by.subject.clone();
-    let acted = app.shared.store.administer(act, by, app.shared.now()).await.map_err(|e| problems::store(&e))?;
+    let acted = app.sql.administer(act, by, app.shared.now()).await.map_err(|e| problems::store(&e))?;
     let Acted::Sale(applied) = acted else { return Err(answered_otherwise(&acted)) };
     let status = match applied {
         SaleApplied::Created => StatusCode::CREATED,
@@ -131,7 +131,7 @@ async fn set(
 ) -> Result<Json<SaleStateView>, Problem> {
     let (now, actor) = (app.shared.now(), by.subject.clone());
     let act = Act::SetState { sale: sale.clone(), state, action };
-    let acted = app.shared.store.administer(act, by, now).await.map_err(|e| problems::store(&e))?;
+    let acted = app.sql.administer(act, by, now).await.map_err(|e| problems::store(&e))?;
     let Acted::State(is) = acted else { return Err(answered_otherwise(&acted)) };
     let done = is == Some(state);
     metrics::administered(action.as_str(), if done { "done" } else { "refused" });

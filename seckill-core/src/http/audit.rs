@@ -1,19 +1,31 @@
 //! The audit log, read page by page. It is never written here: each line is written with the act that it tells of.
 
 use axum::Json;
-use axum::extract::{RawQuery, State};
-use http_kit::{Problem, ProblemKind};
+use axum::extract::State;
+use http_kit::Problem;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use types::Timestamp;
+use utoipa::IntoParams;
 
 use super::App;
+use super::extract::{Params, page_length};
 use super::problems;
 use super::staff::{Auditors, Staff};
 use crate::stock::admin_store::{AuditLine, MAX_AUDIT_PAGE};
 
-/// Lines in one answer if the caller does not say.
-const PAGE: usize = 100;
+/// Where a reader of the log goes on, and how far.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Since {
+    /// The `next` of the page before; without it, from the first line.
+    #[serde(default)]
+    since: u64,
+    /// Most lines of this page.
+    #[param(minimum = 1, maximum = 500)]
+    limit: Option<usize>,
+}
 
 /// A line of the audit log.
 #[derive(Serialize, utoipa::ToSchema)]
@@ -87,39 +99,17 @@ pub(super) struct AuditPage {
 /// Lines of the audit log with numbers above `since`, oldest first. An empty page says that there is nothing newer
 /// yet: the same cursor may be asked with again.
 #[utoipa::path(get, path = "/v1/audit", tag = "audit", operation_id = "audit_lines",
-    params(
-        ("since" = Option<u64>, Query, description = "The `next` of the page before; 0 or nothing: from the first line"),
-        ("limit" = Option<usize>, Query, description = "1 to 500 lines; 100 if not given"),
-    ),
+    params(Since),
     security(("bearer" = ["operator"])),
     responses((status = 200, body = AuditPage, description = "A page of the log")),
-    extensions(("x-problems" = json!(["invalid-field", "unavailable"]))))]
+    extensions(("x-problems" = json!(["malformed", "invalid-field", "unavailable"]))))]
 pub(super) async fn lines(
     State(app): State<App>,
     _: Staff<Auditors>,
-    RawQuery(query): RawQuery,
+    Params(asked): Params<Since>,
 ) -> Result<Json<AuditPage>, Problem> {
-    let (since, limit) = window(query.as_deref().unwrap_or_default())?;
-    let lines = app.shared.store.audit_lines(since, limit).await.map_err(|e| problems::store(&e))?;
+    let (since, limit) = (asked.since, page_length(asked.limit, MAX_AUDIT_PAGE)?);
+    let lines = app.sql.audit_lines(since, limit).await.map_err(|e| problems::store(&e))?;
     let next = lines.last().map_or(since, |line| line.seq);
     Ok(Json(AuditPage { lines: lines.into_iter().map(LineView::from).collect(), next }))
-}
-
-fn window(query: &str) -> Result<(u64, usize), Problem> {
-    let (mut since, mut limit) = (0, PAGE);
-    for (name, value) in query.split('&').filter(|pair| !pair.is_empty()).filter_map(|pair| pair.split_once('=')) {
-        let invalid = |why: String| Problem::new(ProblemKind::INVALID_FIELD, why).field(name.to_owned());
-        match name {
-            "since" => since = value.parse().map_err(|_| invalid(format!("{value:?} is no number of a line")))?,
-            "limit" => {
-                limit = value
-                    .parse()
-                    .ok()
-                    .filter(|n| (1..=MAX_AUDIT_PAGE).contains(n))
-                    .ok_or_else(|| invalid(format!("{value:?} is not 1 to {MAX_AUDIT_PAGE}")))?;
-            }
-            _ => return Err(invalid("is not since or limit".into())),
-        }
-    }
-    Ok((since, limit))
 }

@@ -43,7 +43,7 @@ pub(super) async fn clone(
     Named(from): Named<SaleName>,
     Object(wish): Object<Wish>,
 ) -> Result<Response, Problem> {
-    let pattern = app.shared.store.sale(&from).await.map_err(|e| problems::store(&e))?.ok_or_else(unknown)?;
+    let pattern = app.sql.sale(&from).await.map_err(|e| problems::store(&e))?.ok_or_else(unknown)?;
     let sale = after_pattern(&pattern, wish)?;
     let name = sale.name.clone();
     make(&app, Act::Clone { from, sale: Box::new(sale) }, by, name).await

@@ -1,10 +1,11 @@
 //! All that a core asks of its SQL database, under one name: a provider implements each port, and whoever wires a
 //! core passes one thing. It adds nothing of its own.
 
+use crate::stock::admin_store::AdminStore;
 use crate::stock::order_feed::OrderFeed;
 use crate::stock::store::StockStore;
 
 /// Every port on the one database that owns stock and orders.
-pub trait SqlStore: StockStore + OrderFeed {}
+pub trait SqlStore: StockStore + AdminStore + OrderFeed {}
 
-impl<T: StockStore + OrderFeed> SqlStore for T {}
+impl<T: StockStore + AdminStore + OrderFeed> SqlStore for T {}

@@ -13,7 +13,6 @@ use types::{
 };
 
 use crate::stock::adjustment::{Adjusted, Adjustment};
-use crate::stock::admin_store::AdminStore;
 
 /// SHA-256 over what the buyer asked for, in hexadecimal: the same key with another body is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -358,9 +357,10 @@ impl StoreError {
 }
 
 /// The store. `now` is always the caller's clock, so that one clock rules a process. What people ask for goes through
-/// [`AdminStore`], which keeps the audit log: `adjust`, `apply_sale` and `set_sale_state` here leave no line in it.
+/// [`AdminStore`](crate::stock::admin_store::AdminStore), which keeps the audit log: `adjust`, `apply_sale` and
+/// `set_sale_state` here leave no line in it.
 #[async_trait]
-pub trait StockStore: AdminStore + Send + Sync + 'static {
+pub trait StockStore: Send + Sync + 'static {
     /// Decides attempts, in order, each on its own merits, in one transaction: one bad one never fails its
     /// neighbours. Calls of many callers are grouped. `reserve_for` is how long an accepted order may stay unpaid.
     /// A product that nobody sells, or a quantity of 0, is `NotOnSale`. `Corrupt` means that one attempt contradicts

@@ -110,7 +110,10 @@ async fn the_log_is_read_by_a_cursor_and_only_by_who_may() {
     for who in ["shopper:a", "viewer:v", "merchandiser:mia", "core:c"] {
         assert_eq!(problem(ask(who, "")).await, (403, "forbidden".into()), "{who}");
     }
-    for query in ["?since=-1", "?since=x", "?limit=0", "?limit=501", "?from=1", "?since=99999999999999999999"] {
+    for query in ["?since=-1", "?since=x", "?limit=x", "?from=1", "?since=99999999999999999999"] {
+        assert_eq!(problem(ask("admin:root", query)).await, (400, "malformed".into()), "{query}");
+    }
+    for query in ["?limit=0", "?limit=501"] {
         assert_eq!(problem(ask("admin:root", query)).await, (422, "invalid-field".into()), "{query}");
     }
     // The database itself refuses to change what was written.

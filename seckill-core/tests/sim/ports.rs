@@ -20,7 +20,6 @@ use super::fate::{Fate, Life, Line, Weather};
 use super::mutant::Mutant;
 use super::witness::Broken;
 use crate::stock::adjustment::{Adjusted, Adjustment};
-use crate::stock::admin_store::{Act, Acted, Actor, AdminStore, AuditLine, SaleDetail};
 use crate::stock::db::sqlite::inline::InlineStore;
 use crate::stock::redis::{
     GrantReply, GrantRequest, InProcessLeases, LeaseLoad, LeaseLook, LeaseStore, LeaseStoreError,
@@ -54,19 +53,6 @@ const fn name_of(step: &MoveStep) -> &'static str {
 
 fn lost() -> StoreError {
     StoreError::Unavailable("the line is bad".into())
-}
-
-#[async_trait]
-impl AdminStore for FarStore {
-    async fn administer(&self, act: Act, by: Actor, now: Timestamp) -> Result<Acted, StoreError> {
-        self.line.call("administer", lost, self.store.administer(act, by, now)).await
-    }
-    async fn audit_lines(&self, since: u64, max: usize) -> Result<Vec<AuditLine>, StoreError> {
-        self.line.read(lost, self.store.audit_lines(since, max)).await
-    }
-    async fn sale(&self, sale: &SaleName) -> Result<Option<SaleDetail>, StoreError> {
-        self.line.read(lost, self.store.sale(sale)).await
-    }
 }
 
 #[async_trait]

@@ -8,10 +8,9 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::{
-    Act, Acted, Actor, Adjusted, Adjustment, AdminStore, Attempt, AuditLine, BodyHash, BuyerId, Decision, Duration,
-    IdempotencyKey, MoveStep, Moved, OrderChange, OrderEvent, OrderId, OrderRow, Payment, PaymentEffect, PaymentId,
-    ProductRow, SaleApplied, SaleDetail, SaleName, SaleSpec, SaleState, Sku, StockStore, StoreError, Timestamp,
-    Verdict, adjust, admin, decide, orders, payments, read, sales,
+    Adjusted, Adjustment, Attempt, BodyHash, BuyerId, Decision, Duration, IdempotencyKey, MoveStep, Moved, OrderChange,
+    OrderEvent, OrderId, OrderRow, Payment, PaymentEffect, PaymentId, ProductRow, SaleApplied, SaleName, SaleSpec,
+    SaleState, Sku, StockStore, StoreError, Timestamp, Verdict, adjust, decide, orders, payments, read, sales,
 };
 use super::{fault::Fault, moves};
 
@@ -67,19 +66,6 @@ impl InlineStore {
 
     fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T, Fault>) -> Result<T, StoreError> {
         Ok(work(&self.db.lock())?)
-    }
-}
-
-#[async_trait]
-impl AdminStore for InlineStore {
-    async fn administer(&self, act: Act, by: Actor, now: Timestamp) -> Result<Acted, StoreError> {
-        self.write(|tx| admin::administer(tx, &act, &by, now))
-    }
-    async fn audit_lines(&self, since: u64, max: usize) -> Result<Vec<AuditLine>, StoreError> {
-        self.read(|db| admin::lines(db, since, max))
-    }
-    async fn sale(&self, sale: &SaleName) -> Result<Option<SaleDetail>, StoreError> {
-        self.read(|db| admin::sale(db, sale))
     }
 }
 
