@@ -34,7 +34,8 @@ mod model;
 mod sim;
 
 pub use handover::MoveDone;
-pub use options::{Options, SimulatedPaymentOptions};
+pub use options::{Options, PaymentProviderKind, SimulatedPaymentOptions};
+pub use payment::{CallbackKeys, ExternalProvider, Payments, SimulatedProvider};
 pub use service::{CoreError, CoreHandle, SeckillCore};
 pub use stock::redis::InProcessLeases;
 pub use ticket::TicketSecret;

@@ -48,6 +48,12 @@ pub const NOT_ALLOWED: &str = "seckill_core_admin_not_allowed_total";
 pub const EXPIRED: &str = "seckill_core_orders_expired_total";
 /// Payments applied, by effect.
 pub const PAYMENTS: &str = "seckill_core_payments_total";
+/// Payment callbacks answered, by answer.
+pub const CALLBACKS: &str = "seckill_core_payment_callbacks_total";
+/// Payments that are owed back.
+pub const REFUNDS_DUE: &str = "seckill_core_refunds_due";
+/// Questions for a refund, by answer.
+pub const REFUNDS_ASKED: &str = "seckill_core_refunds_asked_total";
 /// Outbox events relayed to the event log.
 pub const RELAYED: &str = "seckill_core_outbox_relayed_total";
 /// Plan pushes answered, by answer.
@@ -79,7 +85,10 @@ pub fn describe() {
     describe_counter!(ADMIN_ACTS, "Acts of administration, each with a line in the audit log, by action and outcome");
     describe_counter!(NOT_ALLOWED, "Calls of administration by somebody who may not make them, by why");
     describe_counter!(EXPIRED, "Orders that expired unpaid");
-    describe_counter!(PAYMENTS, "Payments applied, by effect");
+    describe_counter!(PAYMENTS, "What was said of payments and settled, by the payment's state after it");
+    describe_counter!(CALLBACKS, "Payment callbacks answered, by the payment's state or the refusal's name");
+    describe_gauge!(REFUNDS_DUE, "Payments that are owed back, as the last look found them");
+    describe_counter!(REFUNDS_ASKED, "Questions to the provider for a refund, by answer");
     describe_counter!(RELAYED, "Outbox events relayed to the event log");
     describe_counter!(PLANS, "Plan pushes answered, by answer");
     describe_counter!(RETRIES, "Failures of a port that are tried again, by part");
@@ -149,6 +158,15 @@ pub(crate) fn expired(orders: u64) {
 }
 pub(crate) fn payment(effect: &'static str) {
     counter!(PAYMENTS, "effect" => effect).increment(1);
+}
+pub(crate) fn callback(answer: &'static str) {
+    counter!(CALLBACKS, "answer" => answer).increment(1);
+}
+pub(crate) fn refunds_due(payments: usize) {
+    gauge!(REFUNDS_DUE).set(payments as f64);
+}
+pub(crate) fn refund_asked(answer: &'static str) {
+    counter!(REFUNDS_ASKED, "answer" => answer).increment(1);
 }
 pub(crate) fn relayed(events: u64) {
     counter!(RELAYED).increment(events);

@@ -41,6 +41,8 @@ pub struct Options {
     pub handover_wait: Duration,
     /// Partitions of `purchase-grants` and `purchase-queue`.
     pub partitions: u32,
+    /// Who takes the buyers' money.
+    pub payment_provider: PaymentProviderKind,
     /// The simulated payment provider.
     pub payment: SimulatedPaymentOptions,
     /// Seed of everything simulated. Ids and secrets never come from it.
@@ -61,6 +63,7 @@ impl Default for Options {
             skew: Duration::from_secs(1),
             handover_wait: Duration::from_millis(200),
             partitions: 4,
+            payment_provider: PaymentProviderKind::default(),
             payment: SimulatedPaymentOptions::default(),
             seed: 1,
         }
@@ -90,7 +93,18 @@ impl Options {
     }
 }
 
-/// How the simulated payment provider behaves.
+/// Who takes the buyers' money.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PaymentProviderKind {
+    /// Nobody really: a provider of this process with failures by seed.
+    #[default]
+    Simulated,
+    /// The shop, which says what is paid by the callback or as administrator.
+    External,
+}
+
+/// How the simulated payment provider behaves. Of each payment at most one of the rates comes true.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SimulatedPaymentOptions {
@@ -98,6 +112,16 @@ pub struct SimulatedPaymentOptions {
     pub fail_per_mille: u32,
     /// Of 1,000 payments, how many are slow.
     pub slow_per_mille: u32,
+    /// Of 1,000 payments, how many are told twice at once and once more.
+    pub double_per_mille: u32,
+    /// Of 1,000 payments, how many are told before their start was answered.
+    pub early_per_mille: u32,
+    /// Of 1,000 payments, how many come after the order has expired.
+    pub late_per_mille: u32,
+    /// Of 1,000 payments, how many are of a wrong amount.
+    pub wrong_amount_per_mille: u32,
+    /// Of 1,000 payments, how many are of a wrong currency.
+    pub wrong_currency_per_mille: u32,
     /// Time until a payment's result.
     #[serde(with = "types::time::duration_text")]
     pub delay: Duration,
@@ -111,6 +135,11 @@ impl Default for SimulatedPaymentOptions {
         Self {
             fail_per_mille: 20,
             slow_per_mille: 20,
+            double_per_mille: 0,
+            early_per_mille: 0,
+            late_per_mille: 0,
+            wrong_amount_per_mille: 0,
+            wrong_currency_per_mille: 0,
             delay: Duration::from_millis(50),
             slow_delay: Duration::from_secs(3),
         }
@@ -119,11 +148,21 @@ impl Default for SimulatedPaymentOptions {
 
 impl SimulatedPaymentOptions {
     fn check(&self) -> Result<(), Invalid> {
-        for (field, value) in
-            [("payment.fail_per_mille", self.fail_per_mille), ("payment.slow_per_mille", self.slow_per_mille)]
-        {
-            if value > 1000 {
-                return Err(Invalid::new(field, format!("{value} is above 1000")));
+        let rates = [
+            ("payment.fail_per_mille", self.fail_per_mille),
+            ("payment.slow_per_mille", self.slow_per_mille),
+            ("payment.double_per_mille", self.double_per_mille),
+            ("payment.early_per_mille", self.early_per_mille),
+            ("payment.late_per_mille", self.late_per_mille),
+            ("payment.wrong_amount_per_mille", self.wrong_amount_per_mille),
+            ("payment.wrong_currency_per_mille", self.wrong_currency_per_mille),
+        ];
+        let mut sum = 0u32;
+        for (field, value) in rates {
+            sum = sum.saturating_add(value);
+            if sum > 1000 {
+                let why = format!("{value} makes the rates of all kinds more than 1000 together");
+                return Err(Invalid::new(field, why));
             }
         }
         let most = Duration::from_secs(3600);

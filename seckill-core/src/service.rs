@@ -1,7 +1,7 @@
 //! One core as a service: made from options and ports, started by `run`, drained on shutdown. Nothing starts in
 //! the constructor but the binding of its listeners.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +19,8 @@ use crate::http::{self, App};
 use crate::ids::Ids;
 use crate::mover::Mover;
 use crate::options::Options;
-use crate::payment::{PaymentDesk, Results};
+use crate::payment::desk::PaymentDesk;
+use crate::payment::{Payments, refunds};
 use crate::plan_client::PlanClient;
 use crate::recent::Recent;
 use crate::shared::{Pulse, Shared, Topics};
@@ -83,7 +84,6 @@ impl CoreError {
 pub struct SeckillCore {
     shared: Arc<Shared>,
     app: App,
-    results: Results,
     authenticator: SharedAuthenticator,
     extra_private: Router,
     public: Listening,
@@ -240,12 +240,19 @@ impl SeckillCore {
         let public = bind(options.public).await?;
         let private = bind(options.private).await?;
         let admin = bind(options.admin).await?;
-        let (desk, results) = PaymentDesk::simulated(options.payment, options.seed, clock.clone());
         let ports = Ports { store: sql.clone(), leases, log, clock };
         let shared = Arc::new(share(options, ports, ticket_secret, Ids::from_entropy()).await?);
         let mover = Arc::new(Mover::new(shared.clone(), plan.clone()));
-        let app = App { shared: shared.clone(), sql, plan, mover, desk: Arc::new(desk) };
-        Ok(Self { shared, app, results, authenticator, extra_private, public, private, admin })
+        let desk = Arc::new(PaymentDesk::new(Payments::nobody(), sql.clone()));
+        let app = App { shared: shared.clone(), sql, plan, mover, desk };
+        Ok(Self { shared, app, authenticator, extra_private, public, private, admin })
+    }
+
+    /// Takes money by this provider. Without it the shop takes its money itself, and no callback is believed.
+    #[must_use]
+    pub fn with_payments(mut self, payments: Payments) -> Self {
+        self.app.desk = Arc::new(PaymentDesk::new(payments, self.app.sql.clone()));
+        self
     }
 
     /// A view of this core.
@@ -262,12 +269,13 @@ impl SeckillCore {
     /// Serves until `shutdown`; then finishes what is in flight, stops the consumers, relays the outbox.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), CoreError> {
         metrics::describe();
-        let Self { shared, app, results, authenticator, extra_private, public, private, admin } = self;
+        let Self { shared, app, authenticator, extra_private, public, private, admin } = self;
         // Three stages: listeners first, so that nothing new comes; then what decides; the outbox last.
         let listeners = CancellationToken::new();
         let workers = CancellationToken::new();
         let relay = CancellationToken::new();
 
+        app.desk.provider.calls_back_at(&format!("http://{}{}", reachable(public.address()), http::CALLBACK));
         let mut serving = JoinSet::new();
         let stop = |token: &CancellationToken| token.clone().cancelled_owned();
         serving.spawn(public.serve(http::public(app.clone(), authenticator.clone()), stop(&listeners)));
@@ -278,7 +286,7 @@ impl SeckillCore {
         let mut working: JoinSet<Result<(), CoreError>> = JoinSet::new();
         spawn_workers(&mut working, &shared, app.mover.clone(), &workers);
         let desk = app.desk.clone();
-        spawn(&mut working, &shared, &workers, |shared, stop| async move { desk.run(&shared, results, stop).await });
+        spawn(&mut working, &shared, &workers, |shared, stop| async move { refunds::run(&desk, &shared, stop).await });
 
         let mut relaying: JoinSet<Result<(), CoreError>> = JoinSet::new();
         spawn_relay(&mut relaying, &shared, &relay);
@@ -315,6 +323,16 @@ impl SeckillCore {
         tracing::info!(core = %shared.core, "the core has stopped");
         failed.map_or(Ok(()), Err)
     }
+}
+
+/// The address at which this very machine reaches a listener.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        IpAddr::V4(_) | IpAddr::V6(_) => {}
+    }
+    address
 }
 
 fn spawn<F, W>(set: &mut JoinSet<Result<(), CoreError>>, shared: &Arc<Shared>, stop: &CancellationToken, work: W)

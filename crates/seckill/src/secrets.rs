@@ -57,6 +57,10 @@ pub struct SecretFiles {
     pub visitor_file: Option<PathBuf>,
     /// The control plane's token at the cores.
     pub control_file: Option<PathBuf>,
+    /// Signs payment callbacks.
+    pub payment_file: Option<PathBuf>,
+    /// Signed payment callbacks before it: still believed while the provider changes its key. Unset: none.
+    pub previous_payment_file: Option<PathBuf>,
 }
 
 /// All secrets of one installation.
@@ -70,6 +74,10 @@ pub struct Secrets {
     pub visitor: Secret,
     /// The control plane's token at the cores.
     pub control: Secret,
+    /// Signs payment callbacks.
+    pub payment: Secret,
+    /// Signed payment callbacks before it.
+    pub previous_payment: Option<Secret>,
 }
 
 impl Secrets {
@@ -87,6 +95,11 @@ impl Secrets {
             ticket: one("ticket", &files.ticket_file)?,
             visitor: one("visitor", &files.visitor_file)?,
             control: one("control", &files.control_file)?,
+            payment: one("payment", &files.payment_file)?,
+            previous_payment: match &files.previous_payment_file {
+                Some(path) => Some(read(path).context("secrets.previous_payment_file")?),
+                None => None,
+            },
         })
     }
 }

@@ -15,7 +15,10 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use seckill_core::stock::db::sqlite::{SqliteStore, SqliteStoreOptions};
 use seckill_core::stock::redis::LeaseStore;
 use seckill_core::stock::sql_store::SqlStore;
-use seckill_core::{InProcessLeases, SeckillCore, TicketSecret};
+use seckill_core::{
+    CallbackKeys, ExternalProvider, InProcessLeases, PaymentProviderKind, Payments, SeckillCore, SimulatedProvider,
+    TicketSecret,
+};
 use types::{Authenticator, Clock};
 
 use crate::config::{Config, EventLogProvider, LeasesProvider, Mode, StockProvider};
@@ -103,7 +106,8 @@ impl Site {
             TicketSecret::new(self.secrets.ticket.bytes())?,
             telemetry::router(self.metrics.clone()),
         );
-        core.await.context("seckill-core")
+        let core = core.await.context("seckill-core")?;
+        Ok(core.with_payments(payments(&self.config.core, &self.secrets, self.clock.clone())?))
     }
 
     /// Plans, for the cores that are configured.
@@ -177,6 +181,17 @@ async fn lease_store(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<A
         }
         #[cfg(not(feature = "redis"))]
         LeasesProvider::Redis => anyhow::bail!("this program was built without Redis (feature `redis`)"),
+    })
+}
+
+fn payments(core: &seckill_core::Options, secrets: &Secrets, clock: Arc<dyn Clock>) -> anyhow::Result<Payments> {
+    let previous = secrets.previous_payment.as_ref().map(|secret| secret.bytes().to_vec());
+    let keys = CallbackKeys::new(secrets.payment.bytes(), previous).context("secrets")?;
+    Ok(match core.payment_provider {
+        PaymentProviderKind::External => Payments::new(ExternalProvider, keys),
+        PaymentProviderKind::Simulated => {
+            Payments::new(SimulatedProvider::new(core.payment, core.seed, clock, keys.clone()), keys)
+        }
     })
 }
 

@@ -31,14 +31,14 @@ mod tests {
     use http_kit::openapi::documented;
     use testkit::openapi::{is_checked_in, operations, routes};
 
-    use super::super::{admin_routes, health_routes, plan_routes, public_routes};
+    use super::super::{admin_routes, health_routes, plan_routes, provider_routes, public_routes};
     use super::*;
 
     #[test]
     fn the_documents_are_checked_in_and_name_every_route_and_no_other() {
         let private = plan_routes().merge(health_routes());
-        let listeners =
-            [("public", public_routes(), PUBLIC), ("admin", admin_routes(), ADMIN), ("private", private, PRIVATE)];
+        let public = public_routes().merge(provider_routes());
+        let listeners = [("public", public, PUBLIC), ("admin", admin_routes(), ADMIN), ("private", private, PRIVATE)];
         for (name, router, about) in listeners {
             let (router, document) = documented(router, &about);
             assert_eq!(routes(&format!("{router:?}")), operations(&document), "{name}: router and document differ");

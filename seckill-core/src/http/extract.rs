@@ -181,7 +181,8 @@ pub(super) fn json_problem(error: &serde_json::Error) -> Problem {
     Problem::new(kind, error.to_string())
 }
 
-fn object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+/// A JSON object from bytes.
+pub(super) fn object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let value = serde_json::from_slice(bytes).map_err(|e| json_problem(&e))?;
     // It parses, so its first character tells its kind.
     if bytes.trim_ascii_start().first() != Some(&b'{') {

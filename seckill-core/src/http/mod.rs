@@ -10,6 +10,7 @@ mod documents;
 mod extract;
 mod order_feed;
 mod orders;
+mod payments;
 mod private;
 mod problems;
 mod sales;
@@ -27,7 +28,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::mover::Mover;
-use crate::payment::PaymentDesk;
+use crate::payment::desk::PaymentDesk;
 use crate::plan_client::PlanClient;
 use crate::shared::Shared;
 use crate::stock::sql_store::SqlStore;
@@ -38,6 +39,9 @@ const PLAN_BODY: usize = 32 * 1024 * 1024;
 const SALE_BODY: usize = 48 * 1024 * 1024;
 /// Largest body of a shopper's call: a purchase is below 200 bytes.
 const SHOPPER_BODY: usize = 16 * 1024;
+
+/// Where providers call back.
+pub(crate) const CALLBACK: &str = "/v1/payments/callback";
 
 /// What handlers need.
 #[derive(Clone)]
@@ -65,6 +69,11 @@ fn public_routes() -> OpenApiRouter<App> {
         .routes(routes!(orders::pay))
 }
 
+/// Payment providers' routes: a call proves itself by its signature, whatever bearer token it also sends.
+fn provider_routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(payments::callback))
+}
+
 /// Administration's routes.
 fn admin_routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -77,6 +86,9 @@ fn admin_routes() -> OpenApiRouter<App> {
         .routes(routes!(adjust::adjust))
         .routes(routes!(order_feed::since))
         .routes(routes!(audit::lines))
+        .routes(routes!(payments::confirm))
+        .routes(routes!(payments::release))
+        .routes(routes!(payments::refund))
 }
 
 /// The control plane's routes.
@@ -91,8 +103,9 @@ fn health_routes() -> OpenApiRouter<App> {
 
 /// Serves shoppers.
 pub(crate) fn public(app: App, authenticator: SharedAuthenticator) -> Router {
-    let (router, _) = documented(public_routes(), &documents::PUBLIC);
-    let router = router.with_state(app).layer(middleware::from_fn_with_state(authenticator, authenticate));
+    let shoppers = public_routes().layer(middleware::from_fn_with_state(authenticator, authenticate));
+    let (router, _) = documented(shoppers.merge(provider_routes()), &documents::PUBLIC);
+    let router = router.with_state(app);
     harden(router, Limits { body: SHOPPER_BODY, ..Limits::default() })
 }
 

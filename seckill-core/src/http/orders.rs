@@ -1,12 +1,15 @@
 //! A shopper's own orders: list, show, cancel, pay. Whose they are is checked by the store, in its `WHERE`.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use http_kit::{Problem, ProblemKind};
 use serde::Deserialize;
-use types::order_event::OrderEventKind;
+use tokio::sync::watch;
+use tokio::time::Instant;
 use types::{BuyerId, OrderId, Timestamp};
 use utoipa::IntoParams;
 
@@ -14,9 +17,11 @@ use super::App;
 use super::extract::{Named, Params, PreferWait, Shopper, Wait, page_length, unknown};
 use super::problems;
 use super::view::{OrderView, Orders, PaymentView};
-use crate::payment::{PaymentEnd, Started};
+use crate::payment::desk::Started;
+use crate::payment::notice::Settled;
 use crate::stock::order_feed::PageEnd;
-use crate::stock::store::{OrderChange, OrderRow, OrderState, PaymentEffect};
+use crate::stock::payment_store::PaymentState;
+use crate::stock::store::{OrderChange, OrderRow, OrderState};
 
 /// Orders in one answer, newest first.
 const MAX_ORDERS: usize = 100;
@@ -84,11 +89,6 @@ pub(super) async fn one(
     Ok(Json(find(&app, order, &buyer).await?.into()))
 }
 
-fn wrong_state(state: OrderState) -> Problem {
-    let name = OrderEventKind::from(state).as_str();
-    Problem::new(problems::ORDER_STATE, format!("the order is {name}"))
-}
-
 /// Gives up an order: an unpaid one frees its units, a paid one is to be refunded. A repeat has its answer again.
 #[utoipa::path(post, path = "/v1/orders/{order}/cancel", tag = "orders",
     params(("order" = OrderId, Path)), security(("bearer" = ["shopper"])),
@@ -111,8 +111,50 @@ pub(super) async fn cancel(
         {
             Ok(Json(row.into()))
         }
-        OrderChange::InState(row) => Err(wrong_state(row.state)),
+        OrderChange::InState(row) => Err(problems::wrong_state(row.state)),
         OrderChange::Unknown => Err(unknown()),
+    }
+}
+
+/// Longest time between two looks of a call that waits: the callback may have gone to another core.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// How a waited-for payment ended.
+enum End {
+    Paid(OrderRow),
+    Refunded,
+    Failed,
+    /// Not yet.
+    Unknown,
+}
+
+/// Waits for the end of a payment: told by this core's own desk, or seen in the order.
+async fn ended(
+    app: &App,
+    order: OrderId,
+    buyer: &BuyerId,
+    mut told: watch::Receiver<Option<Settled>>,
+    wait: Duration,
+) -> Result<End, Problem> {
+    let until = Instant::now() + wait;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let settled = tokio::time::timeout(left.min(LOOK_EVERY), told.wait_for(Option::is_some));
+        // Without a sender there is nothing to wait for, and the next look is the last.
+        let settled = settled.await.map(|told| told.ok().and_then(|settled| *settled));
+        match settled {
+            Ok(Some(Settled::Failed)) => return Ok(End::Failed),
+            Ok(Some(Settled::Kept(PaymentState::RefundDue | PaymentState::Refunded))) => return Ok(End::Refunded),
+            _ => {}
+        }
+        let row = find(app, order, buyer).await?;
+        match row.state {
+            OrderState::Paid => return Ok(End::Paid(row)),
+            OrderState::RefundDue | OrderState::Refunded => return Ok(End::Refunded),
+            // Told, or never to be told: nothing more will be seen here.
+            _ if settled.is_ok() || left.is_zero() => return Ok(End::Unknown),
+            OrderState::Accepted | OrderState::Expired | OrderState::Cancelled => {}
+        }
     }
 }
 
@@ -130,34 +172,36 @@ pub(super) async fn pay(
     Wait(wait): Wait,
 ) -> Result<Response, Problem> {
     let row = find(&app, order, &buyer).await?;
-    let (payment, mut end) = match app.desk.start(&app.shared, &row).await {
-        Started::UnderWay(payment, end) => (payment, end),
+    let (amount, expires_at) = (row.amount, row.expires_at);
+    let (payment, state) = match app.desk.start(&app.shared, &row).await {
+        Started::UnderWay(payment, told) => {
+            if let Some(wait) = wait {
+                match ended(&app, order, &buyer, told, wait).await? {
+                    End::Paid(row) => return Ok(Json(OrderView::from(row)).into_response()),
+                    End::Refunded => {
+                        return Err(Problem::new(
+                            problems::REFUND_DUE,
+                            "it did not fit the order any more, or its amount was wrong: the money goes back",
+                        ));
+                    }
+                    End::Failed => {
+                        return Err(Problem::new(problems::PAYMENT_FAILED, "try again or pay in another way"));
+                    }
+                    End::Unknown => {}
+                }
+            }
+            (Some(payment), "started")
+        }
+        Started::ByTheShop => (None, "external"),
         // Paid already: the same answer as to whoever waited for it.
         Started::InState(OrderState::Paid) => return Ok(Json(OrderView::from(row)).into_response()),
-        Started::InState(state) => return Err(wrong_state(state)),
+        Started::InState(state) => return Err(problems::wrong_state(state)),
         Started::Unavailable => {
             let why = "the payment provider takes nothing now; try again";
             return Err(Problem::new(ProblemKind::UNAVAILABLE, why).retry_after(2));
         }
     };
-    if let Some(wait) = wait {
-        let ended = tokio::time::timeout(wait, end.wait_for(Option::is_some)).await;
-        let ended = ended.ok().and_then(|r| r.ok().and_then(|end| *end));
-        match ended {
-            Some(PaymentEnd::Effect(PaymentEffect::Paid)) => {
-                return Ok(Json(OrderView::from(find(&app, order, &buyer).await?)).into_response());
-            }
-            Some(PaymentEnd::Effect(PaymentEffect::RefundDue)) => {
-                return Err(Problem::new(problems::REFUND_DUE, "the order's units went elsewhere"));
-            }
-            Some(PaymentEnd::Effect(PaymentEffect::UnknownOrder)) => return Err(unknown()),
-            Some(PaymentEnd::Failed) => {
-                return Err(Problem::new(problems::PAYMENT_FAILED, "try again or pay in another way"));
-            }
-            None => {}
-        }
-    }
-    let view = PaymentView { payment, order, state: "started" };
+    let view = PaymentView { payment, order, state, amount, expires_at };
     let mut response = (StatusCode::ACCEPTED, Json(view)).into_response();
     let headers = response.headers_mut();
     headers.insert(header::RETRY_AFTER, HeaderValue::from(1u64));

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use http_kit::{Problem, ProblemKind};
+use types::order_event::OrderEventKind;
 
 use crate::admission::Refusal;
-use crate::stock::store::StoreError;
+use crate::stock::store::{OrderState, StoreError};
 
 const SOLD_OUT: ProblemKind = ProblemKind::new("sold-out", "Sold out", StatusCode::GONE);
 const ALL_RESERVED: ProblemKind = ProblemKind::new("all-reserved", "All units are reserved", StatusCode::CONFLICT);
@@ -22,15 +23,32 @@ const TOKEN_USED: ProblemKind = ProblemKind::new("token-used", "Purchase token a
 const BACKLOG: ProblemKind = ProblemKind::new("backlog", "Too many attempts", StatusCode::TOO_MANY_REQUESTS);
 const MOVING: ProblemKind =
     ProblemKind::new("draining", "The product changes its path", StatusCode::SERVICE_UNAVAILABLE);
-/// The order is in a state that the call does not start from.
-pub(super) const ORDER_STATE: ProblemKind =
+const ORDER_STATE: ProblemKind =
     ProblemKind::new("order-state", "Not possible in the order's state", StatusCode::CONFLICT);
 /// The payment did not go through.
 pub(super) const PAYMENT_FAILED: ProblemKind =
     ProblemKind::new("payment-failed", "The payment failed", StatusCode::PAYMENT_REQUIRED);
-/// The order's units are gone; the money goes back.
+/// The payment did not move its order; the money goes back.
 pub(super) const REFUND_DUE: ProblemKind =
-    ProblemKind::new("refund-due", "The payment came too late and is given back", StatusCode::CONFLICT);
+    ProblemKind::new("refund-due", "The payment came too late or wrong and is given back", StatusCode::CONFLICT);
+/// A callback that no key of ours has signed.
+pub(super) const BAD_SIGNATURE: ProblemKind =
+    ProblemKind::new("bad-signature", "Not signed by a key of ours", StatusCode::UNAUTHORIZED);
+/// A callback that was signed too long ago, or too far ahead.
+pub(super) const STALE_SIGNATURE: ProblemKind =
+    ProblemKind::new("stale-signature", "Signed at another time", StatusCode::UNAUTHORIZED);
+/// Money for an order that is not there yet: it must be told again.
+pub(super) const UNKNOWN_ORDER: ProblemKind =
+    ProblemKind::new("unknown-order", "No such order, yet", StatusCode::NOT_FOUND);
+/// Money that is said to have gone back and is not in the books yet: it must be told again.
+pub(super) const UNKNOWN_PAYMENT: ProblemKind =
+    ProblemKind::new("unknown-payment", "No such payment, yet", StatusCode::NOT_FOUND);
+/// The payment is in the books for another order or amount.
+pub(super) const PAYMENT_CONFLICT: ProblemKind =
+    ProblemKind::new("payment-conflict", "The payment's id is another payment's", StatusCode::CONFLICT);
+/// The shop does not take the money itself.
+pub(super) const NOT_EXTERNAL: ProblemKind =
+    ProblemKind::new("not-external", "Payments come from the provider", StatusCode::CONFLICT);
 /// The sale is in a state that the call does not start from.
 pub(super) const SALE_STATE: ProblemKind =
     ProblemKind::new("sale-state", "Not possible in the sale's state", StatusCode::CONFLICT);
@@ -59,6 +77,12 @@ pub(super) const ALL: &[ProblemKind] = &[
     ORDER_STATE,
     PAYMENT_FAILED,
     REFUND_DUE,
+    BAD_SIGNATURE,
+    STALE_SIGNATURE,
+    UNKNOWN_ORDER,
+    UNKNOWN_PAYMENT,
+    PAYMENT_CONFLICT,
+    NOT_EXTERNAL,
     SALE_STATE,
     TOO_FEW,
     CLOSING,
@@ -109,6 +133,11 @@ pub(super) fn refusal(refusal: Refusal) -> Problem {
             Problem::new(ProblemKind::UNAVAILABLE, "try again with the same Idempotency-Key").retry_after(1)
         }
     }
+}
+
+/// An order in a state that the call does not start from.
+pub(super) fn wrong_state(state: OrderState) -> Problem {
+    Problem::new(ORDER_STATE, format!("the order is {}", OrderEventKind::from(state).as_str()))
 }
 
 /// A failed store.

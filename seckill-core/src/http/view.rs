@@ -73,9 +73,15 @@ pub(super) enum TicketView {
 /// A payment that was started.
 #[derive(Serialize, ToSchema)]
 pub(super) struct PaymentView {
-    pub(super) payment: PaymentId,
+    /// The provider's; none where the shop takes the money itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) payment: Option<PaymentId>,
     pub(super) order: OrderId,
+    /// `started`, or `external`: the shop takes the money itself.
     pub(super) state: &'static str,
+    pub(super) amount: Money,
+    /// Until when the order waits for it.
+    pub(super) expires_at: Timestamp,
 }
 
 pub(super) const fn sale_state(state: SaleState, opens: Timestamp, closes: Timestamp, now: Timestamp) -> &'static str {

@@ -3,9 +3,10 @@
 
 use crate::stock::admin_store::AdminStore;
 use crate::stock::order_feed::OrderFeed;
+use crate::stock::payment_store::PaymentStore;
 use crate::stock::store::StockStore;
 
 /// Every port on the one database that owns stock and orders.
-pub trait SqlStore: StockStore + AdminStore + OrderFeed {}
+pub trait SqlStore: StockStore + AdminStore + OrderFeed + PaymentStore {}
 
-impl<T: StockStore + AdminStore + OrderFeed> SqlStore for T {}
+impl<T: StockStore + AdminStore + OrderFeed + PaymentStore> SqlStore for T {}

@@ -12,7 +12,10 @@ use reqwest::{Method, RequestBuilder, StatusCode};
 use seckill_core::stock::db::sqlite::{SqliteStore, SqliteStoreOptions};
 use seckill_core::stock::redis::LeaseStore;
 use seckill_core::stock::store::{ProductRow, StockStore};
-use seckill_core::{CoreHandle, InProcessLeases, Options, SeckillCore, SimulatedPaymentOptions, TicketSecret};
+use seckill_core::{
+    CallbackKeys, CoreHandle, ExternalProvider, InProcessLeases, Options, PaymentProviderKind, Payments, SeckillCore,
+    SimulatedPaymentOptions, SimulatedProvider, TicketSecret,
+};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -72,6 +75,21 @@ pub struct Shop {
     stop: CancellationToken,
 }
 
+/// The key that callbacks are signed with.
+pub fn callback_keys() -> CallbackKeys {
+    CallbackKeys::new([7u8; 32], None).unwrap()
+}
+
+pub fn payments(options: &Options, clock: Arc<dyn Clock>) -> Payments {
+    match options.payment_provider {
+        PaymentProviderKind::External => Payments::new(ExternalProvider, callback_keys()),
+        PaymentProviderKind::Simulated => {
+            let provider = SimulatedProvider::new(options.payment, options.seed, clock, callback_keys());
+            Payments::new(provider, callback_keys())
+        }
+    }
+}
+
 fn any_port() -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, 0))
 }
@@ -102,13 +120,14 @@ async fn start(
         store.clone(),
         leases.unwrap_or_else(|| Arc::new(InProcessLeases::new())),
         log,
-        clock,
+        clock.clone(),
         Arc::new(PlainTokens),
         TicketSecret::new([9u8; 32]).unwrap(),
         axum::Router::new(),
     )
     .await
-    .expect("the core opens");
+    .expect("the core opens")
+    .with_payments(payments(options, clock));
     let (handle, stop) = (core.handle(), CancellationToken::new());
     let running = tokio::spawn(core.run(stop.clone()));
     (store, handle, running, stop)

@@ -11,10 +11,12 @@ mod life;
 mod line;
 mod moves;
 mod paths;
+mod payments;
 mod place;
 mod sell_outs;
 mod shared;
 mod shop;
+mod till;
 
 /// Stories as tests of their own, each at a place of this kind.
 macro_rules! stories {
@@ -86,3 +88,25 @@ combination!(
     redis_is_killed_while_it_sells,
     kafka_is_killed_while_it_sells
 );
+
+/// Money: on both databases; leases and log are none of its business.
+macro_rules! money {
+    ($name:ident, $number:literal) => {
+        mod $name {
+            stories! {
+                crate::place::Kind::ALL[$number];
+                payments::{
+                    a_callback_that_is_not_right_changes_nothing,
+                    every_callback_has_a_definite_answer,
+                    the_shop_confirms_and_releases_itself,
+                    the_simulated_provider_may_do_its_worst,
+                    a_refund_outlives_a_crash_and_an_unwilling_provider,
+                    what_expires_is_sold_at_once,
+                }
+            }
+        }
+    };
+}
+
+money!(money_on_sqlite, 0);
+money!(money_on_mariadb, 4);

@@ -17,6 +17,7 @@ use types::{Clock, SystemClock, Timestamp};
 
 use crate::line::{Faults, Line};
 use crate::shared;
+use crate::till::Till;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stock {
@@ -98,6 +99,8 @@ pub struct Place {
     pub clock: Arc<PushedClock>,
     /// What befalls purchase records.
     pub faults: Arc<Faults>,
+    /// What befalls refunds.
+    pub till: Arc<Till>,
     pub folder: tempfile::TempDir,
     name: String,
     database: Option<String>,
@@ -131,7 +134,19 @@ impl Place {
         let database = (kind.stock == Stock::MariaDb).then(|| shared::mariadb().create_database().unwrap());
         let name = format!("s{}-{}-", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let (sqlite, in_process) = Default::default();
-        Self { kind, clock, faults: Arc::default(), folder, name, database, sqlite_log, sqlite, in_process, share }
+        Self {
+            kind,
+            clock,
+            faults: Arc::default(),
+            till: Arc::default(),
+            folder,
+            name,
+            database,
+            sqlite_log,
+            sqlite,
+            in_process,
+            share,
+        }
     }
 
     /// Whether servers may be killed here.

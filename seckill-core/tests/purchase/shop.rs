@@ -20,6 +20,7 @@ use types::{AuthError, Authenticator, BuyerId, Clock, Generation, Identity, Nonc
 
 use crate::client::{Clients, Journal};
 use crate::place::{Kind, Place};
+use crate::till;
 
 pub const SALE: &str = "friday";
 /// Longest wait for a condition; a busy machine is no failure.
@@ -65,7 +66,8 @@ impl Core {
             axum::Router::new(),
         )
         .await
-        .expect("the core opens");
+        .expect("the core opens")
+        .with_payments(till::payments(&options, place.clock.clone(), place.till.clone()));
         let (handle, stop) = (core.handle(), CancellationToken::new());
         let running = Some(tokio::spawn(core.run(stop.clone())));
         let core = Self { options, store, handle, http, running, stop };

@@ -13,6 +13,7 @@ mod load;
 mod migrate;
 mod moves;
 mod options;
+mod payment_books;
 mod read;
 mod rows;
 mod sales;

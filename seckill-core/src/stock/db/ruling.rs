@@ -3,6 +3,7 @@
 
 use types::{Money, SaleName, Timestamp};
 
+use crate::stock::payment_store::OrderOffice;
 use crate::stock::store::{BodyHash, Claim, Decision, OrderState, Outcome, Resubmit, SaleState, Verdict};
 
 /// What a sale and its product say, the same for every attempt on the product.
@@ -192,6 +193,14 @@ pub const fn rule_on_cancel(state: OrderState) -> Option<(OrderState, Holding)> 
         OrderState::Accepted => Some((OrderState::Cancelled, Holding::Reserved)),
         OrderState::Paid => Some((OrderState::RefundDue, Holding::Sold)),
         OrderState::Expired | OrderState::Cancelled | OrderState::RefundDue | OrderState::Refunded => None,
+    }
+}
+
+/// What the shop's own step makes of an order, and from where its units return; `None`: nothing.
+pub const fn rule_on_office(office: OrderOffice, state: OrderState) -> Option<(OrderState, Holding)> {
+    match (office, state) {
+        (OrderOffice::Release, OrderState::Accepted) | (OrderOffice::Refund, OrderState::Paid) => rule_on_cancel(state),
+        _ => None,
     }
 }
 

@@ -175,3 +175,6 @@ CREATE TRIGGER IF NOT EXISTS admin_audit_stays BEFORE UPDATE ON admin_audit
 BEGIN SELECT RAISE(ABORT, 'the audit log is only added to'); END;
 CREATE TRIGGER IF NOT EXISTS admin_audit_is_kept BEFORE DELETE ON admin_audit
 BEGIN SELECT RAISE(ABORT, 'the audit log is only added to'); END;
+
+-- Money that is owed back, the longest owed first: what the worker of refunds reads.
+CREATE INDEX IF NOT EXISTS payment_due ON payment (at, payment_id) WHERE state = 'refund_due';

@@ -12,6 +12,7 @@ mod feed;
 pub(crate) mod inline;
 mod moves;
 mod orders;
+mod payment_books;
 mod payments;
 mod read;
 mod readers;

@@ -3,6 +3,7 @@
 
 use types::OrderId;
 
+use crate::stock::payment_store::PaymentState;
 use crate::stock::store::{BodyHash, OrderState, Outcome, SaleState};
 
 /// A body hash in hexadecimal.
@@ -73,6 +74,12 @@ pub(super) fn order_state(word: &str) -> Result<OrderState, String> {
         "refunded" => OrderState::Refunded,
         _ => return Err(format!("order state {word:?}")),
     })
+}
+
+/// A payment's state from its word.
+pub(super) fn payment_state(word: &str) -> Result<PaymentState, String> {
+    let found = PaymentState::ALL.into_iter().find(|state| state.as_str() == word);
+    found.ok_or_else(|| format!("payment state {word:?}"))
 }
 
 /// The word for a sale's state in `sale.state`.

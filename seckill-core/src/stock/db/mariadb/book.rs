@@ -11,6 +11,7 @@ use types::{BuyerId, IdempotencyKey, LeaseId, Money, OrderId, PaymentId, Request
 use super::command::{Answer, Command};
 use super::fault::Fault;
 use crate::stock::db::ruling::{self, Holding, LeaseView, PaymentRuling, Ruling, Terms, View};
+use crate::stock::payment_store::{PaymentRow, PaymentState};
 use crate::stock::store::{
     Attempt, Claim, Decision, OrderChange, OrderRow, OrderState, Outcome, Payment, PaymentEffect, Verdict,
 };
@@ -40,42 +41,6 @@ pub(super) struct Page {
     pub(super) was: Units,
     pub(super) now: Units,
     pub(super) leases: HashMap<LeaseId, Lent>,
-}
-
-/// A payment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct PaymentRow {
-    pub(super) order: OrderId,
-    pub(super) amount: Money,
-    pub(super) state: PaymentState,
-    pub(super) moved_order: bool,
-    pub(super) at: Timestamp,
-}
-
-/// Where a payment's money is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum PaymentState {
-    Paid,
-    RefundDue,
-    Refunded,
-}
-
-impl PaymentState {
-    /// The word in `payment.state`.
-    pub(super) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Paid => "paid",
-            Self::RefundDue => "refund_due",
-            Self::Refunded => "refunded",
-        }
-    }
-    /// From its word.
-    pub(super) fn parse(word: &str) -> Result<Self, Fault> {
-        [Self::Paid, Self::RefundDue, Self::Refunded]
-            .into_iter()
-            .find(|state| state.as_str() == word)
-            .ok_or_else(|| Fault::broken(format!("payment state {word:?}")))
-    }
 }
 
 /// A row of `orders` to be inserted.
@@ -150,6 +115,11 @@ impl Book {
             }
             Command::Pay { payment, now } => Answer::Effect(self.pay(payment, *now)?),
             Command::Cancel { order, buyer, now } => Answer::Change(self.cancel(*order, buyer, *now)?),
+            Command::ShopStep { order, office, now } => {
+                let row = self.orders.get(order).cloned();
+                let ruling = row.as_ref().and_then(|row| ruling::rule_on_office(*office, row.state));
+                Answer::Change(self.give_back(row, ruling, *now)?)
+            }
             Command::ExpireDue { max, now } => Answer::Count(self.expire_due(*max, *now)?),
             Command::Refunded { payment, now } => Answer::Did(self.refunded(*payment, *now)?),
             Command::Relayed { sequence } => {
@@ -378,6 +348,7 @@ impl Book {
         }
         let stands = matches!(ruling, PaymentRuling::Pay | PaymentRuling::PayLate);
         let row = PaymentRow {
+            payment: payment.payment,
             order: order.order,
             amount: payment.amount,
             state: if stands { PaymentState::Paid } else { PaymentState::RefundDue },
@@ -399,10 +370,21 @@ impl Book {
     }
 
     fn cancel(&mut self, order: OrderId, buyer: &BuyerId, now: Timestamp) -> Result<OrderChange, Fault> {
-        let Some(row) = self.orders.get(&order).filter(|row| row.buyer == *buyer).cloned() else {
-            return Ok(OrderChange::Unknown);
-        };
-        let Some((new, holding)) = ruling::rule_on_cancel(row.state) else { return Ok(OrderChange::InState(row)) };
+        let row = self.orders.get(&order).filter(|row| row.buyer == *buyer).cloned();
+        let ruling = row.as_ref().and_then(|row| ruling::rule_on_cancel(row.state));
+        self.give_back(row, ruling, now)
+    }
+
+    /// The order's units and limit return, and its money is owed if it was paid.
+    fn give_back(
+        &mut self,
+        row: Option<OrderRow>,
+        ruling: Option<(OrderState, Holding)>,
+        now: Timestamp,
+    ) -> Result<OrderChange, Fault> {
+        let Some(row) = row else { return Ok(OrderChange::Unknown) };
+        let Some((new, holding)) = ruling else { return Ok(OrderChange::InState(row)) };
+        let order = row.order;
         self.advance(order, new, now)?;
         self.release(&row, holding)?;
         if holding == Holding::Sold {

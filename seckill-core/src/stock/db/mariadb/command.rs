@@ -7,6 +7,7 @@ use types::{BuyerId, IdempotencyKey, OrderId, PaymentId, SaleName, SaleSpec, Sku
 
 use crate::stock::adjustment::{Adjusted, Adjustment};
 use crate::stock::admin_store::{Act, Acted, Actor};
+use crate::stock::payment_store::OrderOffice;
 use crate::stock::store::{
     Attempt, BodyHash, Decision, MoveStep, Moved, OrderChange, Payment, PaymentEffect, SaleApplied, SaleState, Verdict,
 };
@@ -22,6 +23,8 @@ pub(super) enum Command {
     Pay { payment: Payment, now: Timestamp },
     /// A cancellation by the buyer.
     Cancel { order: OrderId, buyer: BuyerId, now: Timestamp },
+    /// The shop's own step with an order.
+    ShopStep { order: OrderId, office: OrderOffice, now: Timestamp },
     /// Unpaid orders that are due.
     ExpireDue { max: usize, now: Timestamp },
     /// Money that went back.
@@ -71,7 +74,7 @@ pub(super) enum Answer {
     Decision(Decision),
     /// Of `Pay`.
     Effect(PaymentEffect),
-    /// Of `Cancel`.
+    /// Of `Cancel` and `ShopStep`.
     Change(OrderChange),
     /// Of `ExpireDue`.
     Count(usize),

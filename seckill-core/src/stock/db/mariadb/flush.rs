@@ -8,11 +8,12 @@ use std::collections::BTreeMap;
 
 use types::{LeaseId, OrderId, PaymentId, RequestId, Sku};
 
-use super::book::{Book, NewOrder, PaymentState};
+use super::book::{Book, NewOrder};
 use super::fault::{DECISIONS, Fault, PAYMENTS, TOKENS};
 use super::session::Session;
 use super::text::{ROWS, Script};
 use crate::stock::db::words;
+use crate::stock::payment_store::PaymentState;
 use crate::stock::store::{OrderState, Outcome};
 
 /// What a statement of the script must touch, by its label.

@@ -8,12 +8,12 @@ use std::collections::BTreeSet;
 
 use types::{OrderId, PaymentId, Sku, Timestamp};
 
-use super::book::{Book, KeyOf, Lent, Page, PaymentRow, PaymentState, Units};
+use super::book::{Book, KeyOf, Lent, Page, Units};
 use super::command::Command;
 use super::fault::Fault;
-use super::rows;
 use super::session::{Replies, Session};
 use super::text::{ROWS, Script};
+use super::{payment_books, rows};
 use crate::stock::db::ruling::Terms;
 use crate::stock::db::words;
 use crate::stock::store::Claim;
@@ -64,7 +64,7 @@ impl<'a> Wanted<'a> {
                 self.payments.insert(payment.payment);
                 self.orders.insert(payment.order);
             }
-            Command::Cancel { order, .. } => {
+            Command::Cancel { order, .. } | Command::ShopStep { order, .. } => {
                 self.orders.insert(*order);
             }
             Command::Refunded { payment, .. } => {
@@ -292,14 +292,8 @@ fn fill(replies: &mut Replies, book: &mut Book) -> Result<(), Fault> {
         }
     }
     for row in replies.rows("payments") {
-        let payment = PaymentRow {
-            order: rows::parsed(&row, 1)?,
-            amount: rows::money(&row, 2)?,
-            state: PaymentState::parse(rows::text(&row, 4)?)?,
-            moved_order: rows::flag(&row, 5)?,
-            at: rows::time(&row, 6)?,
-        };
-        book.payments.insert(rows::parsed(&row, 0)?, payment);
+        let payment = payment_books::payment_row(&row)?;
+        book.payments.insert(payment.payment, payment);
     }
     Ok(())
 }

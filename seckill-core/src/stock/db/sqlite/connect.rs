@@ -37,7 +37,12 @@ pub(super) fn prepare(path: &Path, options: &SqliteStoreOptions) -> Result<(), S
         return Ok(());
     }
     match version(&tx).map_err(StoreError::from)? {
-        Some(SCHEMA_VERSION) => Ok(()),
+        // Indices that came without a new version: an older program can live with them.
+        Some(SCHEMA_VERSION) => {
+            tx.execute_batch(SCHEMA).map_err(Fault::from)?;
+            tx.commit().map_err(Fault::from)?;
+            Ok(())
+        }
         Some(older @ 1..SCHEMA_VERSION) => {
             // Every table of the schema is made if it is not there; what is new in later versions starts empty.
             tx.execute_batch(SCHEMA).map_err(Fault::from)?;

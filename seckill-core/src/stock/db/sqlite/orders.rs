@@ -6,7 +6,8 @@ use types::{BuyerId, OrderId, RequestId, SaleName, Sku, Timestamp};
 
 use super::fault::Fault;
 use super::{payments, read, rows};
-use crate::stock::db::ruling::{Holding, rule_on_cancel};
+use crate::stock::db::ruling::{Holding, rule_on_cancel, rule_on_office};
+use crate::stock::payment_store::OrderOffice;
 use crate::stock::store::{OrderChange, OrderRow, OrderState};
 
 /// `old → new` with its event. `false`: the order is not in `old`; nothing changed.
@@ -73,13 +74,36 @@ pub(super) fn cancel(tx: &Connection, order: OrderId, buyer: &BuyerId, now: Time
     let Some(row) = read::order(tx, order)?.filter(|row| row.buyer == *buyer) else {
         return Ok(OrderChange::Unknown);
     };
-    let Some((new, holding)) = rule_on_cancel(row.state) else { return Ok(OrderChange::InState(row)) };
-    if !advance(tx, order, row.state, new, now)? {
-        return Err(Fault::broken(format!("order {order} changed within a transaction")));
+    let ruling = rule_on_cancel(row.state);
+    give_back(tx, row, ruling, now)
+}
+
+/// The shop's own step with an order.
+pub(super) fn shop_step(
+    tx: &Connection,
+    order: OrderId,
+    office: OrderOffice,
+    now: Timestamp,
+) -> Result<OrderChange, Fault> {
+    let Some(row) = read::order(tx, order)? else { return Ok(OrderChange::Unknown) };
+    let ruling = rule_on_office(office, row.state);
+    give_back(tx, row, ruling, now)
+}
+
+/// The order's units and limit return, and its money is owed if it was paid.
+fn give_back(
+    tx: &Connection,
+    row: OrderRow,
+    ruling: Option<(OrderState, Holding)>,
+    now: Timestamp,
+) -> Result<OrderChange, Fault> {
+    let Some((new, holding)) = ruling else { return Ok(OrderChange::InState(row)) };
+    if !advance(tx, row.order, row.state, new, now)? {
+        return Err(Fault::broken(format!("order {} changed within a transaction", row.order)));
     }
     release(tx, &row, holding)?;
     if holding == Holding::Sold {
-        payments::owe(tx, order)?;
+        payments::owe(tx, row.order)?;
     }
     Ok(OrderChange::Changed(OrderRow { state: new, ..row }))
 }
