@@ -24,6 +24,7 @@ pub mod stock;
 pub mod ticket;
 mod tier_table;
 mod wake;
+pub mod webhooks;
 
 // The proofs stand with the other tests and inside the crate: they call its decisions one by one.
 #[cfg(test)]

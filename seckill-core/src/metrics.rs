@@ -7,6 +7,7 @@ use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogra
 use types::Tier;
 
 use crate::stock::adjustment::Adjusted;
+use crate::webhooks::send::End;
 
 /// Purchase calls answered, by tier and outcome.
 pub const ATTEMPTS: &str = "seckill_core_attempts_total";
@@ -61,6 +62,19 @@ pub const PLANS: &str = "seckill_core_plan_pushes_total";
 /// Failures of a port that are tried again, by part.
 pub const RETRIES: &str = "seckill_core_retries_total";
 
+/// Webhook deliveries, by how they ended.
+pub const WEBHOOK_DELIVERIES: &str = "seckill_core_webhook_deliveries_total";
+/// Time of a webhook delivery.
+pub const WEBHOOK_SECONDS: &str = "seckill_core_webhook_seconds";
+/// Events that webhooks gave up.
+pub const WEBHOOK_DEAD: &str = "seckill_core_webhook_dead_letters_total";
+/// Events that wait for another try, of all webhooks.
+pub const WEBHOOK_WAITING: &str = "seckill_core_webhook_waiting";
+/// How many events the webhook is behind that is furthest behind.
+pub const WEBHOOK_BEHIND: &str = "seckill_core_webhook_behind";
+/// Webhooks that this core began to deliver: at its start, after a change, or because another core died.
+pub const WEBHOOK_TAKEN: &str = "seckill_core_webhooks_taken_total";
+
 /// Registers the help texts.
 pub fn describe() {
     crate::stock::db::metrics::describe();
@@ -91,6 +105,12 @@ pub fn describe() {
     describe_counter!(REFUNDS_ASKED, "Questions to the provider for a refund, by answer");
     describe_counter!(RELAYED, "Outbox events relayed to the event log");
     describe_counter!(PLANS, "Plan pushes answered, by answer");
+    describe_counter!(WEBHOOK_DELIVERIES, "Webhook deliveries, by how they ended");
+    describe_histogram!(WEBHOOK_SECONDS, Unit::Seconds, "Time of a webhook delivery");
+    describe_counter!(WEBHOOK_DEAD, "Events that webhooks gave up; they can be replayed");
+    describe_gauge!(WEBHOOK_WAITING, "Events that wait for another try, of all webhooks");
+    describe_gauge!(WEBHOOK_BEHIND, "How many events the webhook is behind that is furthest behind");
+    describe_counter!(WEBHOOK_TAKEN, "Webhooks that this core began to deliver");
     describe_counter!(RETRIES, "Failures of a port that are tried again, by part");
 }
 
@@ -176,4 +196,23 @@ pub(crate) fn plan_push(answer: &'static str) {
 }
 pub(crate) fn retry(part: &'static str) {
     counter!(RETRIES, "part" => part).increment(1);
+}
+pub(crate) fn webhook_delivery(end: &End, took: Duration) {
+    let end = match end {
+        End::Delivered => "delivered",
+        End::Refused(_) => "refused",
+        End::Away(_) => "away",
+    };
+    counter!(WEBHOOK_DELIVERIES, "end" => end).increment(1);
+    histogram!(WEBHOOK_SECONDS).record(took.as_secs_f64());
+}
+pub(crate) fn webhook_dead(events: u64) {
+    counter!(WEBHOOK_DEAD).increment(events);
+}
+pub(crate) fn webhooks(waiting: u64, behind: u64) {
+    gauge!(WEBHOOK_WAITING).set(waiting as f64);
+    gauge!(WEBHOOK_BEHIND).set(behind as f64);
+}
+pub(crate) fn webhook_taken() {
+    counter!(WEBHOOK_TAKEN).increment(1);
 }

@@ -8,6 +8,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use types::{CoreId, Invalid};
 
+use crate::webhooks::options::WebhookOptions;
+
 /// Longest deadline of a ticket: a shopper who waits longer has left, and backlog bounds grow with it.
 const MAX_DEADLINE: Duration = Duration::from_secs(60);
 /// Longest pause of a request during a move: more would pile up more requests than memory should hold.
@@ -45,6 +47,8 @@ pub struct Options {
     pub payment_provider: PaymentProviderKind,
     /// The simulated payment provider.
     pub payment: SimulatedPaymentOptions,
+    /// Order events to the shop's own systems.
+    pub webhooks: WebhookOptions,
     /// Seed of everything simulated. Ids and secrets never come from it.
     pub seed: u64,
 }
@@ -65,6 +69,7 @@ impl Default for Options {
             partitions: 4,
             payment_provider: PaymentProviderKind::default(),
             payment: SimulatedPaymentOptions::default(),
+            webhooks: WebhookOptions::default(),
             seed: 1,
         }
     }
@@ -84,6 +89,7 @@ impl Options {
                 format!("{} is not in 1 to {}", self.partitions, eventlog::MAX_PARTITIONS),
             ));
         }
+        self.webhooks.check()?;
         self.payment.check()
     }
 

@@ -33,6 +33,7 @@ use crate::stock::store::{StockStore, StoreError};
 use crate::ticket::TicketSecret;
 use crate::tier_table::TierTable;
 use crate::wake::Wake;
+use crate::webhooks::Webhooks;
 use crate::{expiry, metrics, outbox};
 
 /// How often the whole tier table is read again: half of the second that the protocol allows.
@@ -285,6 +286,12 @@ impl SeckillCore {
 
         let mut working: JoinSet<Result<(), CoreError>> = JoinSet::new();
         spawn_workers(&mut working, &shared, app.mover.clone(), &workers);
+        let holder = format!("{} {:x}", shared.core, shared.incarnation);
+        let options = &shared.options;
+        let webhooks =
+            Webhooks::new(app.sql.clone(), shared.clock.clone(), options.webhooks.clone(), options.skew, holder);
+        let webhooks = webhooks.map_err(|e| CoreError::Stopped(format!("webhooks: {e}")))?;
+        spawn(&mut working, &shared, &workers, |_, stop| webhooks.run(stop));
         let desk = app.desk.clone();
         spawn(&mut working, &shared, &workers, |shared, stop| async move { refunds::run(&desk, &shared, stop).await });
 

@@ -17,6 +17,7 @@ mod sales;
 mod shopping;
 mod staff;
 mod view;
+mod webhooks;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,6 +90,10 @@ fn admin_routes() -> OpenApiRouter<App> {
         .routes(routes!(payments::confirm))
         .routes(routes!(payments::release))
         .routes(routes!(payments::refund))
+        .routes(routes!(webhooks::list))
+        .routes(routes!(webhooks::show, webhooks::put, webhooks::remove))
+        .routes(routes!(webhooks::dead_letters))
+        .routes(routes!(webhooks::replay))
 }
 
 /// The control plane's routes.

@@ -3,20 +3,20 @@
 
 use axum::Json;
 use axum::extract::State;
-use http_kit::{Caller, Problem, ProblemKind};
+use http_kit::{Problem, ProblemKind};
 use serde::{Deserialize, Serialize};
 use types::order_event::OrderEventKind;
-use types::{BuyerId, Identity, Role, SaleName, Timestamp};
+use types::{BuyerId, Role, SaleName, Timestamp};
 use utoipa::{IntoParams, ToSchema};
 
 use super::App;
 use super::extract::{Params, page_length};
 use super::problems;
+use super::staff::{Readers, Staff};
 use super::view::OrderView;
+use crate::stock::admin_store::Actor;
 use crate::stock::order_feed::OrderStep;
 
-/// Whoever may read orders. (Admin may all that people may.)
-pub(super) const READERS: [Role; 4] = [Role::Viewer, Role::Merchandiser, Role::Operator, Role::Admin];
 /// Whoever may also read whose they are: a viewer reads everything but personal data.
 const PERSONAL: [Role; 2] = [Role::Operator, Role::Admin];
 /// Most steps in one answer, some 300 kB.
@@ -73,8 +73,8 @@ pub(super) struct Steps {
 }
 
 /// Whether buyers are shown to this caller.
-pub(super) fn sees_buyers(caller: &Identity) -> bool {
-    caller.is_any(&PERSONAL)
+pub(super) fn sees_buyers(staff: &Actor) -> bool {
+    PERSONAL.iter().any(|role| staff.roles.contains(role))
 }
 
 impl StepView {
@@ -94,10 +94,10 @@ impl StepView {
     extensions(("x-problems" = json!(["malformed", "invalid-field", "unavailable"]))))]
 pub(super) async fn since(
     State(app): State<App>,
-    caller: Caller,
+    staff: Staff<Readers>,
     Params(asked): Params<Since>,
 ) -> Result<Json<Steps>, Problem> {
-    let with_buyer = sees_buyers(&caller.require(&READERS)?);
+    let with_buyer = sees_buyers(&staff.by);
     let length = page_length(asked.limit, MAX_STEPS)?;
     let newest = app.sql.newest_step().await.map_err(|e| problems::store(&e))?;
     if asked.since > newest {

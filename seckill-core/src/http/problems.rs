@@ -58,6 +58,9 @@ pub(super) const TOO_FEW: ProblemKind =
 /// Leases are still being brought home.
 pub(super) const CLOSING: ProblemKind =
     ProblemKind::new("closing", "The sale is still closing", StatusCode::SERVICE_UNAVAILABLE);
+/// There are as many webhooks as there may be.
+pub(super) const TOO_MANY_WEBHOOKS: ProblemKind =
+    ProblemKind::new("too-many-webhooks", "Too many webhooks", StatusCode::CONFLICT);
 /// Parts that are not ready.
 pub(super) const NOT_READY: ProblemKind = ProblemKind::new("not-ready", "Not ready", StatusCode::SERVICE_UNAVAILABLE);
 
@@ -87,6 +90,7 @@ pub(super) const ALL: &[ProblemKind] = &[
     TOO_FEW,
     CLOSING,
     NOT_READY,
+    TOO_MANY_WEBHOOKS,
 ];
 
 /// Longest `Retry-After` that is said: whoever comes earlier than the opening is told to look again.

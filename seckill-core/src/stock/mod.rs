@@ -9,3 +9,4 @@ pub(crate) mod queue;
 pub mod redis;
 pub mod sql_store;
 pub mod store;
+pub mod webhook_store;

@@ -41,8 +41,7 @@ pub trait OrderFeed: Send + Sync + 'static {
         after: Option<PageEnd>,
         max: usize,
     ) -> Result<Vec<OrderRow>, StoreError>;
-    /// Steps with numbers above `after`, in order, at most `max`. What is older than the retention time is told by
-    /// each order's last step alone.
+    /// Steps with numbers above `after`, in order, at most `max`.
     async fn steps(&self, after: u64, max: usize) -> Result<Vec<OrderStep>, StoreError>;
     /// The number of the newest step; 0 before the first.
     async fn newest_step(&self) -> Result<u64, StoreError>;

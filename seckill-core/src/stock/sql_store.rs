@@ -5,8 +5,9 @@ use crate::stock::admin_store::AdminStore;
 use crate::stock::order_feed::OrderFeed;
 use crate::stock::payment_store::PaymentStore;
 use crate::stock::store::StockStore;
+use crate::stock::webhook_store::WebhookStore;
 
 /// Every port on the one database that owns stock and orders.
-pub trait SqlStore: StockStore + AdminStore + OrderFeed + PaymentStore {}
+pub trait SqlStore: StockStore + AdminStore + OrderFeed + PaymentStore + WebhookStore {}
 
-impl<T: StockStore + AdminStore + OrderFeed + PaymentStore> SqlStore for T {}
+impl<T: StockStore + AdminStore + OrderFeed + PaymentStore + WebhookStore> SqlStore for T {}

@@ -15,3 +15,4 @@ mod plan;
 #[cfg(feature = "redis")]
 mod real_redis;
 mod shop;
+mod webhooks;

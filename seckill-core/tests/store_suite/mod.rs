@@ -12,6 +12,7 @@ pub mod moves;
 pub mod orders;
 pub mod races;
 pub mod sales;
+pub mod webhooks;
 
 use std::num::NonZeroI64;
 use std::sync::Arc;
@@ -90,6 +91,11 @@ macro_rules! every_story_on {
                 a_file_changes_all_but_stock,
                 what_a_file_may_not_do_is_refused_whole,
                 a_sku_comes_back_after_its_sale_was_closed,
+            }
+            webhooks::{
+                one_core_holds_a_webhook_and_only_it_writes,
+                what_is_given_up_can_be_replayed,
+                a_webhook_goes_back_to_any_step,
             }
             races::{
                 many_buyers_few_units_exactly_all_sold,

@@ -4,6 +4,7 @@
 
 mod adjust;
 mod admin;
+mod aside;
 mod book;
 mod command;
 mod fault;
@@ -19,6 +20,7 @@ mod rows;
 mod sales;
 mod session;
 mod text;
+mod webhooks;
 mod work;
 mod writer;
 
@@ -28,6 +30,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use types::{BuyerId, IdempotencyKey, OrderEvent, OrderId, PaymentId, SaleName, SaleSpec, Sku, Timestamp};
 
+use self::aside::Aside;
 use self::command::{Answer, Command};
 pub use self::options::MariaStoreOptions;
 use self::read::Readers;
@@ -46,6 +49,7 @@ use crate::stock::store::{
 pub struct MariaStore {
     writer: Writer,
     readers: Readers,
+    aside: Aside,
 }
 
 impl MariaStore {
@@ -59,7 +63,11 @@ impl MariaStore {
         let options = Arc::new(options);
         migrate::migrate(&options).await?;
         let desk = Desk::open(Arc::clone(&options)).await?;
-        Ok(Self { writer: Writer::start(desk, Arc::clone(&options)), readers: Readers::new(options) })
+        Ok(Self {
+            writer: Writer::start(desk, Arc::clone(&options)),
+            readers: Readers::new(Arc::clone(&options)),
+            aside: Aside::new(options),
+        })
     }
 }
 

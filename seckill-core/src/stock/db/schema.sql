@@ -178,3 +178,41 @@ BEGIN SELECT RAISE(ABORT, 'the audit log is only added to'); END;
 
 -- Money that is owed back, the longest owed first: what the worker of refunds reads.
 CREATE INDEX IF NOT EXISTS payment_due ON payment (at, payment_id) WHERE state = 'refund_due';
+
+-- Subscriptions of the shop's own systems to order events. Every event up to `cursor_at` was delivered, is parked or
+-- dead; `holder` is the core that delivers, until `held_until`; `generation` rises when something else is to be sent.
+CREATE TABLE IF NOT EXISTS webhook (
+  name TEXT PRIMARY KEY,
+  url TEXT NOT NULL,
+  kinds TEXT NOT NULL,                -- names with commas between
+  secret TEXT NOT NULL,               -- its name in the configuration, never the secret
+  generation INTEGER NOT NULL,
+  cursor_at INTEGER NOT NULL CHECK (cursor_at >= 0),
+  holder TEXT,
+  held_until INTEGER NOT NULL,
+  created_at INTEGER NOT NULL,
+  updated_at INTEGER NOT NULL
+) WITHOUT ROWID;
+
+-- Events that wait for another try, and those of the same orders behind them.
+CREATE TABLE IF NOT EXISTS webhook_parked (
+  name TEXT NOT NULL,
+  sequence INTEGER NOT NULL,
+  order_id TEXT NOT NULL,
+  attempts INTEGER NOT NULL,
+  since INTEGER NOT NULL,
+  due INTEGER NOT NULL,
+  reason TEXT NOT NULL,
+  PRIMARY KEY (name, sequence)
+) WITHOUT ROWID;
+
+-- Events that were given up, until somebody replays them.
+CREATE TABLE IF NOT EXISTS webhook_dead (
+  name TEXT NOT NULL,
+  sequence INTEGER NOT NULL,
+  order_id TEXT NOT NULL,
+  attempts INTEGER NOT NULL,
+  at INTEGER NOT NULL,
+  reason TEXT NOT NULL,
+  PRIMARY KEY (name, sequence)
+) WITHOUT ROWID;

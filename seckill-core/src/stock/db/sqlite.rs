@@ -18,6 +18,7 @@ mod read;
 mod readers;
 mod rows;
 mod sales;
+mod webhooks;
 mod writer;
 
 use std::path::Path;

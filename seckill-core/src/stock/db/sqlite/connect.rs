@@ -37,7 +37,7 @@ pub(super) fn prepare(path: &Path, options: &SqliteStoreOptions) -> Result<(), S
         return Ok(());
     }
     match version(&tx).map_err(StoreError::from)? {
-        // Indices that came without a new version: an older program can live with them.
+        // Tables and indices that came without a new version: an older program can live with them.
         Some(SCHEMA_VERSION) => {
             tx.execute_batch(SCHEMA).map_err(Fault::from)?;
             tx.commit().map_err(Fault::from)?;
