@@ -30,6 +30,10 @@ impl Ids {
     pub(crate) fn payment(&self) -> PaymentId {
         PaymentId::from_bits(self.bits())
     }
+    /// A secret that nobody finds by trying.
+    pub(crate) fn secret(&self) -> [u8; 32] {
+        self.0.lock().random()
+    }
     /// Tells two starts of one core apart; fits a JSON number exactly.
     pub(crate) fn incarnation(&self) -> u64 {
         self.0.lock().random::<u64>() >> 11

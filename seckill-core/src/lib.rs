@@ -2,7 +2,8 @@
 //!
 //! A request's way: `http` → `admission` → `purchase` (picks the path by `tier_table`) → `stock/{db, redis,
 //! queue}` → the store. Beside it: `plan_client` (what the control plane wishes), `handover` and `mover` (how a
-//! product gets there), `lease_keeper` (how its lease is doing), `ticket`, `outbox`, `expiry`, `payment`.
+//! product gets there), `lease_keeper` (how its lease is doing), `ticket`, `outbox`, `expiry`, `payment`, `live` (pushes order
+//! events to shoppers).
 
 mod admission;
 mod expiry;
@@ -10,6 +11,7 @@ pub mod handover;
 mod http;
 mod ids;
 mod lease_keeper;
+mod live;
 pub mod metrics;
 mod mover;
 pub mod options;
@@ -35,6 +37,7 @@ mod model;
 mod sim;
 
 pub use handover::MoveDone;
+pub use live::options::LiveOptions;
 pub use options::{Options, PaymentProviderKind, SimulatedPaymentOptions};
 pub use payment::{CallbackKeys, ExternalProvider, Payments, SimulatedProvider};
 pub use service::{CoreError, CoreHandle, SeckillCore};

@@ -78,6 +78,7 @@ pub const WEBHOOK_TAKEN: &str = "seckill_core_webhooks_taken_total";
 /// Registers the help texts.
 pub fn describe() {
     crate::stock::db::metrics::describe();
+    crate::live::metrics::describe();
     #[cfg(feature = "redis")]
     crate::stock::redis::server::metrics::describe();
     describe_counter!(ATTEMPTS, "Purchase calls answered, by tier and outcome");

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use types::{CoreId, Invalid};
 
+use crate::live::options::LiveOptions;
 use crate::webhooks::options::WebhookOptions;
 
 /// Longest deadline of a ticket: a shopper who waits longer has left, and backlog bounds grow with it.
@@ -49,6 +50,8 @@ pub struct Options {
     pub payment: SimulatedPaymentOptions,
     /// Order events to the shop's own systems.
     pub webhooks: WebhookOptions,
+    /// Live updates.
+    pub live: LiveOptions,
     /// Seed of everything simulated. Ids and secrets never come from it.
     pub seed: u64,
 }
@@ -70,6 +73,7 @@ impl Default for Options {
             payment_provider: PaymentProviderKind::default(),
             payment: SimulatedPaymentOptions::default(),
             webhooks: WebhookOptions::default(),
+            live: LiveOptions::default(),
             seed: 1,
         }
     }
@@ -90,6 +94,7 @@ impl Options {
             ));
         }
         self.webhooks.check()?;
+        self.live.check()?;
         self.payment.check()
     }
 

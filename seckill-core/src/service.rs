@@ -17,6 +17,7 @@ use types::{Clock, Generation, Invalid};
 use crate::handover::MoveDone;
 use crate::http::{self, App};
 use crate::ids::Ids;
+use crate::live::{self, Live};
 use crate::mover::Mover;
 use crate::options::Options;
 use crate::payment::desk::PaymentDesk;
@@ -173,6 +174,7 @@ pub(crate) async fn share(options: Options, ports: Ports, secret: TicketSecret, 
         core: options.core_id()?,
         incarnation: ids.incarnation(),
         table: TierTable::open(store.clone()).await?,
+        live: Arc::new(Live::new(options.live.clone())),
         options,
         store,
         leases,
@@ -292,6 +294,13 @@ impl SeckillCore {
             Webhooks::new(app.sql.clone(), shared.clock.clone(), options.webhooks.clone(), options.skew, holder);
         let webhooks = webhooks.map_err(|e| CoreError::Stopped(format!("webhooks: {e}")))?;
         spawn(&mut working, &shared, &workers, |_, stop| webhooks.run(stop));
+        let sql = app.sql.clone();
+        spawn(
+            &mut working,
+            &shared,
+            &workers,
+            |shared, stop| async move { live::feed::run(&shared, &*sql, stop).await },
+        );
         let desk = app.desk.clone();
         spawn(&mut working, &shared, &workers, |shared, stop| async move { refunds::run(&desk, &shared, stop).await });
 
@@ -308,6 +317,7 @@ impl SeckillCore {
         };
 
         listeners.cancel();
+        shared.live.close().await;
         // All but the private listener.
         let drained =
             tokio::time::timeout(DRAIN, async { while serving.len() > 1 && serving.join_next().await.is_some() {} });

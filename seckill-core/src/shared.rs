@@ -14,6 +14,7 @@ use types::{Clock, CoreId, Invalid, LeaseId, Sku, Timestamp, topics};
 
 use crate::handover::MoveDone;
 use crate::ids::Ids;
+use crate::live::Live;
 use crate::options::Options;
 use crate::recent::Recent;
 use crate::stock::queue::backlog::{Backlog, Rate};
@@ -90,6 +91,7 @@ pub(crate) struct Shared {
     pub(crate) resubmissions: Resubmissions,
     pub(crate) wake_mover: Wake,
     pub(crate) wake_outbox: Notify,
+    pub(crate) live: Arc<Live>,
     pub(crate) moves: broadcast::Sender<MoveDone>,
     pub(crate) grants_pulse: Pulse,
     pub(crate) queue_pulse: Pulse,

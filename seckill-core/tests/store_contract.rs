@@ -80,10 +80,10 @@ fn a_file_of_a_newer_version_or_another_program_is_left_alone() {
     let file = File::new();
     drop(file.open());
     let db = Connection::open(&file.path).unwrap();
-    db.execute("UPDATE meta SET value = '4' WHERE key = 'schema_version'", []).unwrap();
+    db.execute("UPDATE meta SET value = '99' WHERE key = 'schema_version'", []).unwrap();
     match SqliteStore::open(&file.path, SqliteStoreOptions::default()) {
         Err(e @ StoreError::Corrupt(_)) => {
-            assert!(e.to_string().contains("schema version 4") && !e.retryable(), "{e}");
+            assert!(e.to_string().contains("schema version 99") && !e.retryable(), "{e}");
         }
         other => panic!("{other:?}"),
     }

@@ -8,6 +8,7 @@ mod audit;
 mod clone;
 mod documents;
 mod extract;
+mod live;
 mod order_feed;
 mod orders;
 mod payments;
@@ -68,6 +69,8 @@ fn public_routes() -> OpenApiRouter<App> {
         .routes(routes!(orders::one))
         .routes(routes!(orders::cancel))
         .routes(routes!(orders::pay))
+        .routes(routes!(live::issue))
+        .routes(routes!(live::open))
 }
 
 /// Payment providers' routes: a call proves itself by its signature, whatever bearer token it also sends.

@@ -91,6 +91,8 @@ pub(super) const ALL: &[ProblemKind] = &[
     CLOSING,
     NOT_READY,
     TOO_MANY_WEBHOOKS,
+    super::live::UPGRADE,
+    super::live::ORIGIN,
 ];
 
 /// Longest `Retry-After` that is said: whoever comes earlier than the opening is told to look again.

@@ -27,7 +27,7 @@ async fn many_cores_that_start_at_once_make_the_tables_once() {
         let verdict = store.decide(vec![attempt(n)], RESERVE, NOW).await.unwrap();
         assert!(outcome(&verdict[0]).is_some());
     }
-    assert_eq!(place.rows("SELECT version, finished FROM schema_migration"), ["1 1", "2 1", "3 1"]);
+    assert_eq!(place.rows("SELECT version, finished FROM schema_migration"), ["1 1", "2 1", "3 1", "4 1"]);
     assert_eq!(
         place.rows(
             "SELECT DISTINCT engine, table_collation FROM information_schema.tables WHERE table_schema = DATABASE()"
@@ -43,8 +43,8 @@ async fn many_cores_that_start_at_once_make_the_tables_once() {
 async fn a_newer_a_changed_or_a_foreign_database_is_refused_and_left_alone() {
     let newer = Database::fresh();
     drop(newer.connect().await);
-    newer.rows("INSERT INTO schema_migration VALUES (4, 'later', 'x', 1)");
-    refused(&newer, "schema version 4, this program knows 3").await;
+    newer.rows("INSERT INTO schema_migration VALUES (99, 'later', 'x', 1)");
+    refused(&newer, "schema version 99, this program knows").await;
 
     let changed = Database::fresh();
     drop(changed.connect().await);

@@ -8,6 +8,7 @@ pub mod attempts;
 pub mod feed;
 pub mod invariants;
 pub mod life;
+pub mod live;
 pub mod moves;
 pub mod orders;
 pub mod races;
@@ -70,6 +71,11 @@ macro_rules! every_story_on {
                 pages_stay_where_they_are_while_orders_come,
                 a_step_is_told_with_the_order_as_it_is_now,
                 whoever_goes_on_from_the_last_step_misses_none,
+            }
+            live::{
+                events_are_read_back_from_any_place,
+                a_standing_is_of_one_moment,
+                a_pass_is_good_once,
             }
             moves::{
                 db_and_queue_switch_in_one_step,

@@ -10,6 +10,7 @@ mod command;
 mod fault;
 mod feed;
 mod flush;
+mod live;
 mod load;
 mod migrate;
 mod moves;

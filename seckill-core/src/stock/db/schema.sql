@@ -216,3 +216,11 @@ CREATE TABLE IF NOT EXISTS webhook_dead (
   reason TEXT NOT NULL,
   PRIMARY KEY (name, sequence)
 ) WITHOUT ROWID;
+
+-- Passes to the live updates, each good once and for seconds: whoever deletes the row has used it.
+CREATE TABLE IF NOT EXISTS live_pass (
+  digest TEXT PRIMARY KEY,
+  buyer TEXT NOT NULL,
+  until INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS live_pass_until ON live_pass (until);

@@ -10,6 +10,7 @@ mod fault;
 mod feed;
 #[cfg(test)]
 pub(crate) mod inline;
+mod live;
 mod moves;
 mod orders;
 mod payment_books;

@@ -125,19 +125,19 @@ impl Readers {
     /// Outbox events that were not relayed yet, oldest first.
     pub(super) async fn outbox(&self, max: usize) -> Result<Vec<OrderEvent>, StoreError> {
         let mut script = Script::default();
-        script.add(
-            "events",
-            "SELECT b.id, b.kind, b.at, b.request_id, o.order_id, o.product_id, o.sale, o.quantity, o.amount, \
-             o.currency, o.buyer, o.tier FROM outbox b STRAIGHT_JOIN orders o ON o.order_id = b.order_id WHERE b.id > \
-             (SELECT CAST(value AS SIGNED) FROM meta WHERE `key` = 'outbox_relayed') ORDER BY b.id LIMIT ",
-        );
-        script.int(limit(max));
+        script.add("events", EVENT).sql("(SELECT CAST(value AS SIGNED) FROM meta WHERE `key` = 'outbox_relayed')");
+        script.sql(" ORDER BY b.id LIMIT ").int(limit(max));
         let found = self.ask(&script).await?.rows("events");
         Ok(found.map(|row| event(&row)).collect::<Result<_, _>>()?)
     }
 }
 
-fn event(row: &sqlx::mysql::MySqlRow) -> Result<OrderEvent, Fault> {
+/// The statement of which [`event`] reads a row, up to the id behind which it begins.
+pub(super) const EVENT: &str = "SELECT b.id, b.kind, b.at, b.request_id, o.order_id, o.product_id, o.sale, o.quantity, \
+     o.amount, o.currency, o.buyer, o.tier FROM outbox b STRAIGHT_JOIN orders o ON o.order_id = b.order_id WHERE b.id > ";
+
+/// An event with what its order is.
+pub(super) fn event(row: &sqlx::mysql::MySqlRow) -> Result<OrderEvent, Fault> {
     Ok(OrderEvent {
         sequence: rows::count(row, 0)?,
         kind: words::order_state(rows::text(row, 1)?).map_err(Fault::Broken)?.into(),

@@ -11,7 +11,7 @@ use crate::stock::store::StoreError;
 
 const SCHEMA: &str = include_str!("../schema.sql");
 /// Raised with every change of the tables that an older program cannot live with.
-const SCHEMA_VERSION: i64 = 3;
+const SCHEMA_VERSION: i64 = 4;
 /// From version 1, after the new tables were made: the totals there are begin the history of totals.
 const FROM_1: &str = "INSERT INTO stock_change (product_id, cause, delta, total, after_event, at) \
      SELECT product_id, 'older', total, total, (SELECT COALESCE(MAX(id), 0) FROM outbox), \

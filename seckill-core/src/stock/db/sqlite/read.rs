@@ -169,12 +169,16 @@ pub(super) fn relayed(db: &Connection) -> Result<u64, Fault> {
 
 /// Outbox events that were not relayed yet, oldest first.
 pub(super) fn outbox(db: &Connection, max: usize) -> Result<Vec<OrderEvent>, Fault> {
-    let position = relayed(db)?;
+    events(db, relayed(db)?, max)
+}
+
+/// Outbox events behind an id, relayed or not, oldest first.
+pub(super) fn events(db: &Connection, after: u64, max: usize) -> Result<Vec<OrderEvent>, Fault> {
     let mut find = db.prepare_cached(
         "SELECT b.id, b.kind, b.at, b.request_id, o.order_id, o.product_id, o.sale, o.quantity, o.amount, o.currency, \
          o.buyer, o.tier FROM outbox b JOIN orders o ON o.order_id = b.order_id WHERE b.id > ?1 ORDER BY b.id LIMIT ?2",
     )?;
-    collect(find.query(params![rows::int(position)?, limit(max)])?, |row| {
+    collect(find.query(params![rows::int(after)?, limit(max)])?, |row| {
         let kind: String = row.get("kind")?;
         Ok(OrderEvent {
             sequence: rows::count(row, "id")?,

@@ -1,0 +1,7 @@
+//! Live updates over real sockets: two cores, one store, one log.
+#![allow(clippy::unwrap_used, clippy::print_stdout, dead_code)]
+
+mod house;
+#[path = "../core/shop.rs"]
+mod shop;
+mod updates;
