@@ -7,7 +7,7 @@ use seckill_core::stock::live_store::PassDigest;
 
 use super::*;
 
-pub async fn events_are_read_back_from_any_place(place: Arc<impl Place + 'static>) {
+pub async fn events_are_read_back_from_any_place(place: Arc<dyn Place>) {
     let shop = Shop::selling(place, 10, 9).await;
     let empty = shop.store.told(0, 10).await.unwrap();
     assert_eq!((empty.through, empty.events.len()), (0, 0));
@@ -28,7 +28,7 @@ pub async fn events_are_read_back_from_any_place(place: Arc<impl Place + 'static
     assert_eq!(told.events, relayed, "they are what the relay sends, and stay when it has");
 }
 
-pub async fn a_standing_is_of_one_moment(place: Arc<impl Place + 'static>) {
+pub async fn a_standing_is_of_one_moment(place: Arc<dyn Place>) {
     let shop = Shop::selling(place, 200, 99).await;
     let nobody = shop.store.standing(&buyer(99), 10).await.unwrap();
     assert_eq!((nobody.through, nobody.orders.len()), (0, 0));
@@ -67,7 +67,7 @@ pub async fn a_standing_is_of_one_moment(place: Arc<impl Place + 'static>) {
     println!("{} standings", seen.len());
 }
 
-pub async fn a_pass_is_good_once(place: Arc<impl Place + 'static>) {
+pub async fn a_pass_is_good_once(place: Arc<dyn Place>) {
     let shop = Shop::selling(place, 1, 1).await;
     let pass = |n: u8| PassDigest::new([n; 32]);
     let until = later(30_000);
