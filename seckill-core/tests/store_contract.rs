@@ -45,6 +45,17 @@ impl Place for File {
 store_suite::every_story_on!(File::new());
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn money_and_units_balance_in_every_order_of_callbacks() {
+    let seeds = std::env::var("SEED").ok().and_then(|s| s.parse().ok()).map_or(0..15, |seed: u64| seed..seed + 1);
+    let (mut met, all) = (std::collections::BTreeSet::new(), seeds.end - seeds.start > 1);
+    for seed in seeds {
+        met.append(&mut store_suite::money::walk(File::new(), seed, 150).await);
+    }
+    let missing: Vec<_> = store_suite::money::MUST_BE_MET.into_iter().filter(|case| !met.contains(*case)).collect();
+    assert!(!all || missing.is_empty(), "no walk met {missing:#?} in {met:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_order_of_things_is_as_the_model_says() {
     let seeds = std::env::var("SEED").ok().and_then(|s| s.parse().ok()).map_or(0..30, |seed: u64| seed..seed + 1);
     for seed in seeds {

@@ -2,6 +2,7 @@
 //! shared with its neighbours by group commit) and is durable when it returns. It never trusts a caller's
 //! view of stock: each change is conditional in SQL.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -324,6 +325,15 @@ pub enum OrderChange {
     Unknown,
 }
 
+/// Unpaid orders that were released.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Expired {
+    /// How many.
+    pub orders: usize,
+    /// Of which products, each once.
+    pub products: BTreeSet<Sku>,
+}
+
 /// What applying a sale did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SaleApplied {
@@ -397,8 +407,8 @@ pub trait StockStore: Send + Sync + 'static {
     async fn pay(&self, payment: Payment, now: Timestamp) -> Result<PaymentEffect, StoreError>;
     /// Cancels an accepted order of this buyer; units and limit return. A paid one becomes `refund_due`.
     async fn cancel(&self, order: OrderId, buyer: &BuyerId, now: Timestamp) -> Result<OrderChange, StoreError>;
-    /// Expires up to `max` accepted orders that are due; units and limits return. Answers how many.
-    async fn expire_due(&self, now: Timestamp, max: usize) -> Result<usize, StoreError>;
+    /// Expires up to `max` accepted orders that are due, the longest overdue first; units and limits return.
+    async fn expire_due(&self, now: Timestamp, max: usize) -> Result<Expired, StoreError>;
     /// `refund_due → refunded` of an order or of a payment that moved no order: the money has gone back.
     /// `false`: no such refund is due (a repeat says so too).
     async fn refunded(&self, payment: PaymentId, now: Timestamp) -> Result<bool, StoreError>;

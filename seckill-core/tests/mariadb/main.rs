@@ -5,6 +5,7 @@
 
 mod auditor;
 mod cores;
+mod expiry;
 mod faults;
 mod migrations;
 mod place;
@@ -16,6 +17,14 @@ mod store_suite;
 use place::Database;
 
 store_suite::every_story_on!(Database::fresh());
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn money_and_units_balance_in_every_order_of_callbacks() {
+    let seeds = std::env::var("SEED").ok().and_then(|s| s.parse().ok()).map_or(0..5, |seed: u64| seed..seed + 1);
+    for seed in seeds {
+        store_suite::money::walk(Database::fresh(), seed, 150).await;
+    }
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_order_of_things_is_as_the_model_says() {

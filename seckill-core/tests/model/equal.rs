@@ -182,7 +182,7 @@ impl Pair {
         if chance.random_bool(0.3) {
             let n = (0..KEYS as u8).filter(|key| self.books.expire(*key, buyer(*key), Mutant::None)).count();
             let real = block_on(self.store.expire_due(DUE_AFTER, 10)).expect("expired");
-            return (n.to_string(), real.to_string());
+            return (n.to_string(), real.orders.to_string());
         }
         let done = self.books.cancel(key, buyer(key), Mutant::None);
         let order = OrderId::from_bits(u128::from(key));

@@ -25,8 +25,8 @@ use crate::stock::redis::{
     GrantReply, GrantRequest, InProcessLeases, LeaseLoad, LeaseLook, LeaseStore, LeaseStoreError,
 };
 use crate::stock::store::{
-    Attempt, BodyHash, Decision, MoveStep, Moved, OrderChange, OrderRow, Outcome, Payment, PaymentEffect, ProductRow,
-    SaleApplied, SaleState, StockStore, StoreError, Verdict,
+    Attempt, BodyHash, Decision, Expired, MoveStep, Moved, OrderChange, OrderRow, Outcome, Payment, PaymentEffect,
+    ProductRow, SaleApplied, SaleState, StockStore, StoreError, Verdict,
 };
 
 /// The stock store over a line.
@@ -119,10 +119,10 @@ impl StockStore for FarStore {
     async fn cancel(&self, order: OrderId, buyer: &BuyerId, now: Timestamp) -> Result<OrderChange, StoreError> {
         self.line.call("cancel", lost, self.store.cancel(order, buyer, now)).await
     }
-    async fn expire_due(&self, now: Timestamp, max: usize) -> Result<usize, StoreError> {
+    async fn expire_due(&self, now: Timestamp, max: usize) -> Result<Expired, StoreError> {
         // Most looks find nothing: only those that do are steps of the protocol.
         if self.store.due(now) == 0 {
-            return self.line.read(lost, async { Ok(0) }).await;
+            return self.line.read(lost, async { Ok(Expired::default()) }).await;
         }
         let kept = (self.mutant == Mutant::LimitIsNotGivenBack).then(|| self.store.limits());
         let expired = self.line.call("expire", lost, self.store.expire_due(now, max)).await;

@@ -9,6 +9,7 @@ pub mod feed;
 pub mod invariants;
 pub mod life;
 pub mod live;
+pub mod money;
 pub mod moves;
 pub mod orders;
 pub mod races;

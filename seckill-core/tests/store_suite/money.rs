@@ -3,7 +3,7 @@
 //! of money is settled by the callback's own code. After each step the books are whole; in the end they are equal to
 //! the provider's, to the cent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rand::seq::IndexedRandom as _;
@@ -85,8 +85,9 @@ fn quantity(order: usize) -> u64 {
 }
 
 /// One notice on its way. `lost`: the core's answer does not arrive, so that it will be told again.
-async fn deliver(shop: &Shop, provider: &mut Provider, at: usize, lost: bool, now: Timestamp, context: &str) {
+async fn deliver(shop: &Shop, provider: &mut Provider, at: usize, lost: bool, now: Timestamp, context: &str) -> String {
     let notice = provider.untold[at];
+    let before = shop.store.any_order(notice.order).await.unwrap().map(|row| row.state);
     let settled = settle(&*shop.store, notice, now).await.unwrap();
     let taken = provider.taken.get_mut(&notice.payment).unwrap();
     let kept = shop.store.payment(notice.payment).await.unwrap();
@@ -103,7 +104,7 @@ async fn deliver(shop: &Shop, provider: &mut Provider, at: usize, lost: bool, no
             assert_eq!(kept, None, "{context}");
             let order = shop.store.any_order(notice.order).await.unwrap();
             assert!(order.is_none() || settled == Settled::UnknownPayment, "{context}: {notice:?} was refused");
-            return;
+            return format!("{:?} {before:?} {settled:?}", notice.status);
         }
         Settled::Conflict(_) => panic!("{context}: the provider used no id twice: {notice:?}"),
     }
@@ -111,6 +112,7 @@ async fn deliver(shop: &Shop, provider: &mut Provider, at: usize, lost: bool, no
         taken.known = true;
         provider.untold.swap_remove(at);
     }
+    format!("{:?} {before:?} {settled:?}", notice.status)
 }
 
 /// The worker of refunds, which may die before it has noted what it did.
@@ -156,12 +158,28 @@ async fn no_payment_is_dropped(shop: &Shop, provider: &Provider, context: &str) 
     }
 }
 
-/// One walk of `steps` steps. The place must be new.
-pub async fn walk(place: Arc<dyn Place>, seed: u64, steps: usize) {
+/// What all walks together must have met: a notice, the order's state before it, how it was settled.
+pub const MUST_BE_MET: [&str; 12] = [
+    "Paid None UnknownOrder",
+    "Paid Some(Accepted) Kept(Paid)",
+    "Paid Some(Accepted) Kept(RefundDue)",
+    "Paid Some(Paid) Kept(Paid)",
+    "Paid Some(Paid) Kept(RefundDue)",
+    "Paid Some(Expired) Kept(Paid)",
+    "Paid Some(Expired) Kept(RefundDue)",
+    "Paid Some(Cancelled) Kept(RefundDue)",
+    "Paid Some(Refunded) Kept(Refunded)",
+    "Failed Some(Accepted) Failed",
+    "Refunded Some(Paid) Kept(Refunded)",
+    "Refunded Some(RefundDue) Kept(Refunded)",
+];
+
+/// One walk of `steps` steps; what it met. The place must be new.
+pub async fn walk(place: Arc<dyn Place>, seed: u64, steps: usize) -> BTreeSet<String> {
     println!("SEED={seed}");
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut shop = Shop::selling(place, random.random_range(2..=8), 4).await;
-    let (mut provider, mut now) = (Provider::default(), NOW);
+    let (mut provider, mut now, mut met) = (Provider::default(), NOW, BTreeSet::new());
     for i in 0..steps {
         let context = format!("SEED={seed} step {i}");
         let k = random.random_range(0..ORDERS);
@@ -174,13 +192,13 @@ pub async fn walk(place: Arc<dyn Place>, seed: u64, steps: usize) {
             18..34 => provider.take(&mut random),
             34..66 if !provider.untold.is_empty() => {
                 let (at, lost) = (random.random_range(0..provider.untold.len()), random.random_bool(0.2));
-                deliver(&shop, &mut provider, at, lost, now, &context).await;
+                met.insert(deliver(&shop, &mut provider, at, lost, now, &context).await);
             }
             66..71 => drop(shop.store.cancel(order_id(k), &buyer(k % BUYERS), now).await.unwrap()),
             71..77 => {
                 let office = if random.random_bool(0.7) { OrderOffice::Refund } else { OrderOffice::Release };
                 let before = shop.store.any_order(order_id(k)).await.unwrap().map(|row| row.state);
-                let after = shop.store.administer(order_id(k), office, now).await.unwrap();
+                let after = shop.store.shop_step(order_id(k), office, now).await.unwrap();
                 let (from, to) = match office {
                     OrderOffice::Refund => (OrderState::Paid, OrderState::RefundDue),
                     OrderOffice::Release => (OrderState::Accepted, OrderState::Cancelled),
@@ -204,6 +222,7 @@ pub async fn walk(place: Arc<dyn Place>, seed: u64, steps: usize) {
         no_payment_is_dropped(&shop, &provider, &context).await;
     }
     settle_the_rest(&shop, &mut provider, now, seed).await;
+    met
 }
 
 /// Everything is told, everything owed goes back: then the books are the provider's.
@@ -212,7 +231,7 @@ async fn settle_the_rest(shop: &Shop, provider: &mut Provider, now: Timestamp, s
     // What is told of an order that never was stays untold, and a failed payment has no money to go back.
     for _ in 0..3 {
         for at in (0..provider.untold.len()).rev() {
-            deliver(shop, provider, at, false, now, &context).await;
+            let _met = deliver(shop, provider, at, false, now, &context).await;
         }
     }
     refund_what_is_due(shop, provider, false, now).await;

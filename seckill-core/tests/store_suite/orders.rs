@@ -45,11 +45,11 @@ pub async fn an_unpaid_order_expires_in_its_time(place: Arc<dyn Place>) {
         shop.accept(attempt(n)).await;
     }
     let due = NOW.plus(RESERVE);
-    assert_eq!(shop.store.expire_due(due.minus(Duration::from_millis(1)), 10).await.unwrap(), 0);
-    assert_eq!(shop.store.expire_due(due, 2).await.unwrap(), 2, "bounded");
-    assert_eq!(shop.store.expire_due(due, 2).await.unwrap(), 1);
-    assert_eq!(shop.store.expire_due(due, 2).await.unwrap(), 0);
-    assert_eq!(shop.store.expire_due(due, 0).await.unwrap(), 0);
+    assert_eq!(shop.store.expire_due(due.minus(Duration::from_millis(1)), 10).await.unwrap().orders, 0);
+    assert_eq!(shop.store.expire_due(due, 2).await.unwrap().orders, 2, "bounded");
+    assert_eq!(shop.store.expire_due(due, 2).await.unwrap().orders, 1);
+    assert_eq!(shop.store.expire_due(due, 2).await.unwrap().orders, 0);
+    assert_eq!(shop.store.expire_due(due, 0).await.unwrap().orders, 0);
     assert_eq!(shop.units().await, (5, 0, 0, 0));
     let again = Attempt { key: key(50), order: order_id(50), ..attempt(1) };
     shop.accept(again).await;
@@ -60,7 +60,7 @@ pub async fn an_unpaid_order_expires_in_its_time(place: Arc<dyn Place>) {
 }
 
 async fn expire(shop: &Shop) {
-    while shop.store.expire_due(NOW.plus(RESERVE), 100).await.unwrap() > 0 {}
+    while shop.store.expire_due(NOW.plus(RESERVE), 100).await.unwrap().orders > 0 {}
 }
 
 pub async fn a_late_payment_takes_unit_and_limit_again_or_is_owed(place: Arc<dyn Place>) {

@@ -41,7 +41,7 @@ use crate::stock::adjustment::{Adjusted, Adjustment};
 use crate::stock::admin_store::{Act, Acted, Actor, AdminStore, AuditLine, MAX_AUDIT_PAGE, SaleDetail};
 use crate::stock::db::metrics::count_verdicts;
 use crate::stock::store::{
-    Attempt, BodyHash, Decision, MoveStep, Moved, OrderChange, OrderRow, Payment, PaymentEffect, ProductRow,
+    Attempt, BodyHash, Decision, Expired, MoveStep, Moved, OrderChange, OrderRow, Payment, PaymentEffect, ProductRow,
     SaleApplied, SaleState, StockStore, StoreError, Verdict,
 };
 
@@ -127,8 +127,8 @@ impl StockStore for MariaStore {
         answer!(self.writer.run(Command::Cancel { order, buyer, now }).await, Change)
     }
 
-    async fn expire_due(&self, now: Timestamp, max: usize) -> Result<usize, StoreError> {
-        answer!(self.writer.run(Command::ExpireDue { max, now }).await, Count)
+    async fn expire_due(&self, now: Timestamp, max: usize) -> Result<Expired, StoreError> {
+        answer!(self.writer.run(Command::ExpireDue { max, now }).await, Expired)
     }
 
     async fn refunded(&self, payment: PaymentId, now: Timestamp) -> Result<bool, StoreError> {

@@ -35,7 +35,7 @@ use crate::stock::adjustment::{Adjusted, Adjustment};
 use crate::stock::admin_store::{Act, Acted, Actor, AdminStore, AuditLine, MAX_AUDIT_PAGE, SaleDetail};
 use crate::stock::db::metrics::count_verdicts;
 use crate::stock::store::{
-    Attempt, BodyHash, Decision, MoveStep, Moved, OrderChange, OrderRow, Payment, PaymentEffect, ProductRow,
+    Attempt, BodyHash, Decision, Expired, MoveStep, Moved, OrderChange, OrderRow, Payment, PaymentEffect, ProductRow,
     SaleApplied, SaleState, StockStore, StoreError, Verdict,
 };
 
@@ -163,7 +163,7 @@ impl StockStore for SqliteStore {
         self.writer.call(move |tx| orders::cancel(tx, order, &buyer, now)).await
     }
 
-    async fn expire_due(&self, now: Timestamp, max: usize) -> Result<usize, StoreError> {
+    async fn expire_due(&self, now: Timestamp, max: usize) -> Result<Expired, StoreError> {
         self.writer.run(max, |_| (), move |tx| orders::expire_due(tx, now, max)).await
     }
 

@@ -13,7 +13,7 @@ use super::fault::Fault;
 use crate::stock::db::ruling::{self, Holding, LeaseView, PaymentRuling, Ruling, Terms, View};
 use crate::stock::payment_store::{PaymentRow, PaymentState};
 use crate::stock::store::{
-    Attempt, Claim, Decision, OrderChange, OrderRow, OrderState, Outcome, Payment, PaymentEffect, Verdict,
+    Attempt, Claim, Decision, Expired, OrderChange, OrderRow, OrderState, Outcome, Payment, PaymentEffect, Verdict,
 };
 
 /// Units of a product by where they are.
@@ -120,7 +120,7 @@ impl Book {
                 let ruling = row.as_ref().and_then(|row| ruling::rule_on_office(*office, row.state));
                 Answer::Change(self.give_back(row, ruling, *now)?)
             }
-            Command::ExpireDue { max, now } => Answer::Count(self.expire_due(*max, *now)?),
+            Command::ExpireDue { max, now } => Answer::Expired(self.expire_due(*max, *now)?),
             Command::Refunded { payment, now } => Answer::Did(self.refunded(*payment, *now)?),
             Command::Relayed { sequence } => {
                 self.relayed = self.relayed.max(Some(*sequence));
@@ -407,15 +407,17 @@ impl Book {
         }
     }
 
-    fn expire_due(&mut self, max: usize, now: Timestamp) -> Result<usize, Fault> {
+    fn expire_due(&mut self, max: usize, now: Timestamp) -> Result<Expired, Fault> {
         let is_due = |row: &&OrderRow| row.state == OrderState::Accepted && row.expires_at <= now;
         let due: Vec<OrderRow> =
             self.due.iter().filter_map(|id| self.orders.get(id)).filter(is_due).take(max).cloned().collect();
-        for order in &due {
+        let mut expired = Expired { orders: due.len(), ..Expired::default() };
+        for order in due {
             self.advance(order.order, OrderState::Expired, now)?;
-            self.release(order, Holding::Reserved)?;
+            self.release(&order, Holding::Reserved)?;
+            expired.products.insert(order.product);
         }
-        Ok(due.len())
+        Ok(expired)
     }
 
     fn refunded(&mut self, payment: PaymentId, now: Timestamp) -> Result<bool, Fault> {

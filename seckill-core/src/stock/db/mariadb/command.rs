@@ -9,7 +9,8 @@ use crate::stock::adjustment::{Adjusted, Adjustment};
 use crate::stock::admin_store::{Act, Acted, Actor};
 use crate::stock::payment_store::OrderOffice;
 use crate::stock::store::{
-    Attempt, BodyHash, Decision, MoveStep, Moved, OrderChange, Payment, PaymentEffect, SaleApplied, SaleState, Verdict,
+    Attempt, BodyHash, Decision, Expired, MoveStep, Moved, OrderChange, Payment, PaymentEffect, SaleApplied, SaleState,
+    Verdict,
 };
 
 /// One call of the port that writes.
@@ -77,7 +78,7 @@ pub(super) enum Answer {
     /// Of `Cancel` and `ShopStep`.
     Change(OrderChange),
     /// Of `ExpireDue`.
-    Count(usize),
+    Expired(Expired),
     /// Of `Refunded`.
     Did(bool),
     /// Of `Relayed`.

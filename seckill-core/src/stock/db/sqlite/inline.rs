@@ -8,9 +8,10 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::{
-    Adjusted, Adjustment, Attempt, BodyHash, BuyerId, Decision, Duration, IdempotencyKey, MoveStep, Moved, OrderChange,
-    OrderEvent, OrderId, OrderRow, Payment, PaymentEffect, PaymentId, ProductRow, SaleApplied, SaleName, SaleSpec,
-    SaleState, Sku, StockStore, StoreError, Timestamp, Verdict, adjust, decide, orders, payments, read, sales,
+    Adjusted, Adjustment, Attempt, BodyHash, BuyerId, Decision, Duration, Expired, IdempotencyKey, MoveStep, Moved,
+    OrderChange, OrderEvent, OrderId, OrderRow, Payment, PaymentEffect, PaymentId, ProductRow, SaleApplied, SaleName,
+    SaleSpec, SaleState, Sku, StockStore, StoreError, Timestamp, Verdict, adjust, decide, orders, payments, read,
+    sales,
 };
 use super::{fault::Fault, moves};
 
@@ -117,7 +118,7 @@ impl StockStore for InlineStore {
         self.write(|tx| orders::cancel(tx, order, buyer, now))
     }
 
-    async fn expire_due(&self, now: Timestamp, max: usize) -> Result<usize, StoreError> {
+    async fn expire_due(&self, now: Timestamp, max: usize) -> Result<Expired, StoreError> {
         self.write(|tx| orders::expire_due(tx, now, max))
     }
 

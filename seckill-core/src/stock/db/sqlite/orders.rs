@@ -8,7 +8,7 @@ use super::fault::Fault;
 use super::{payments, read, rows};
 use crate::stock::db::ruling::{Holding, rule_on_cancel, rule_on_office};
 use crate::stock::payment_store::OrderOffice;
-use crate::stock::store::{OrderChange, OrderRow, OrderState};
+use crate::stock::store::{Expired, OrderChange, OrderRow, OrderState};
 
 /// `old → new` with its event. `false`: the order is not in `old`; nothing changed.
 pub(super) fn advance(
@@ -109,13 +109,14 @@ fn give_back(
 }
 
 /// `accepted → expired` for up to `max` orders that are due, the longest overdue first.
-pub(super) fn expire_due(tx: &Connection, now: Timestamp, max: usize) -> Result<usize, Fault> {
+pub(super) fn expire_due(tx: &Connection, now: Timestamp, max: usize) -> Result<Expired, Fault> {
     let due = read::due(tx, now, max)?;
-    let mut expired = 0;
-    for order in &due {
+    let mut expired = Expired::default();
+    for order in due {
         if advance(tx, order.order, OrderState::Accepted, OrderState::Expired, now)? {
-            release(tx, order, Holding::Reserved)?;
-            expired += 1;
+            release(tx, &order, Holding::Reserved)?;
+            expired.orders += 1;
+            expired.products.insert(order.product);
         }
     }
     Ok(expired)
