@@ -20,6 +20,7 @@ pub mod payment;
 mod plan_client;
 mod purchase;
 mod recent;
+mod reconcile;
 pub mod service;
 mod shared;
 pub mod stock;

@@ -46,6 +46,8 @@ pub enum Command {
     /// Administers sales through a core's admin listener.
     #[command(subcommand)]
     Sale(SaleCommand),
+    /// Compares the shop's own book of orders with ours and prints what differs.
+    Reconcile(ReconcileArgs),
     /// Issues a token of the built-in issuer (demo and development only).
     Token(TokenArgs),
     /// Checks or shows the configuration.
@@ -229,6 +231,20 @@ pub enum SaleCommand {
         #[command(flatten)]
         at: AdminArgs,
     },
+}
+
+/// `seckill reconcile`.
+#[derive(Debug, Args)]
+pub struct ReconcileArgs {
+    /// The shop's book: a CSV with the columns order, state, amount (minor units) and currency; `-` is standard input.
+    #[arg(value_name = "FILE")]
+    pub book: PathBuf,
+    /// Whose orders are compared.
+    #[arg(long, value_name = "SALE")]
+    pub sale: String,
+    /// Where to.
+    #[command(flatten)]
+    pub at: AdminArgs,
 }
 
 /// `seckill token`.

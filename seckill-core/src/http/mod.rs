@@ -14,6 +14,7 @@ mod orders;
 mod payments;
 mod private;
 mod problems;
+mod reconciliation;
 mod sales;
 mod shopping;
 mod staff;
@@ -93,6 +94,8 @@ fn admin_routes() -> OpenApiRouter<App> {
         .routes(routes!(payments::confirm))
         .routes(routes!(payments::release))
         .routes(routes!(payments::refund))
+        .routes(routes!(reconciliation::orders))
+        .routes(routes!(reconciliation::compare))
         .routes(routes!(webhooks::list))
         .routes(routes!(webhooks::show, webhooks::put, webhooks::remove))
         .routes(routes!(webhooks::dead_letters))

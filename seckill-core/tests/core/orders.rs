@@ -54,6 +54,64 @@ async fn a_buyer_turns_the_pages_of_his_orders() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_shops_book_is_held_against_ours() {
+    let shop = Shop::open().await;
+    shop.sell(&[("a", 100, 50)]).await;
+    let mut orders = Vec::new();
+    for n in 0..4 {
+        orders.push(bought(&shop, &format!("buyer{n}"), "k").await);
+    }
+    let cancelled = shop.post("buyer3", &format!("/v1/orders/{}/cancel", orders[3])).send().await.unwrap();
+    assert_eq!(cancelled.status(), StatusCode::OK);
+    let call = |method: Method, path: &str, who: &str| {
+        shop.http.request(method, format!("http://{}/v1/{path}", shop.handle.admin())).bearer_auth(who.to_owned())
+    };
+    let ours = call(Method::GET, "reconciliation.csv?sale=friday", "admin:ada").send().await.unwrap();
+    assert_eq!(ours.headers()["content-type"], "text/csv; charset=utf-8");
+    let ours = ours.text().await.unwrap();
+    assert_eq!(ours.lines().count(), 5, "{ours}");
+    assert!(ours.contains("buyer3"));
+    let seen =
+        call(Method::GET, "reconciliation.csv?sale=friday", "viewer:vic").send().await.unwrap().text().await.unwrap();
+    assert!(!seen.contains("buyer3"), "personal data: {seen}");
+
+    let compare = async |book: String| {
+        let call = call(Method::POST, "reconciliation?sale=friday", "viewer:vic").header("content-type", "text/csv");
+        let answer = call.body(book).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        answer.text().await.unwrap()
+    };
+    assert_eq!(compare(ours.clone()).await, "order,difference,ours,theirs\n", "our own book is ours");
+    let stranger = "f".repeat(32);
+    let theirs = format!(
+        "order,state,amount,currency\n{},accepted,1990,EUR\n{},paid,1990,EUR\n{},cancelled,1,EUR\n{stranger},paid,5,EUR\n",
+        orders[0], orders[1], orders[3]
+    );
+    let told = compare(theirs).await;
+    let mut lines: Vec<_> = told.lines().skip(1).collect();
+    lines.sort_unstable();
+    let mut expected = vec![
+        format!("{},state,accepted,paid", orders[1]),
+        format!("{},missing-there,accepted 1990 EUR,", orders[2]),
+        format!("{},amount,1990 EUR,1 EUR", orders[3]),
+        format!("{stranger},missing-here,,paid 5 EUR"),
+    ];
+    expected.sort_unstable();
+    assert_eq!(lines, expected);
+
+    let post = |kind: &str, body: &str| {
+        let call =
+            call(Method::POST, "reconciliation?sale=friday", "viewer:vic").header("content-type", kind.to_owned());
+        call.body(body.to_owned())
+    };
+    assert_eq!(problem(post("application/json", "{}")).await.0, 415);
+    assert_eq!(problem(post("text/csv", "order,state\n")).await.0, 422);
+    assert_eq!(problem(post("text/csv", "")).await.0, 422);
+    assert_eq!(problem(call(Method::GET, "reconciliation.csv", "viewer:vic")).await.0, 400);
+    assert_eq!(problem(call(Method::GET, "reconciliation.csv?sale=friday", "shopper:ann")).await.0, 403);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_shop_reads_every_step_once_and_a_viewer_sees_no_buyer() {
     let shop = Shop::open().await;
     shop.sell(&[("a", 100, 50)]).await;

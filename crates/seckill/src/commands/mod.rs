@@ -5,6 +5,7 @@ mod audit;
 mod collect;
 mod config;
 mod demo;
+mod reconcile;
 mod sale;
 mod service;
 mod token;
@@ -54,6 +55,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Top(args) => top::run(&args),
         Command::Audit(args) => audit::run(&layers.config()?, &args),
         Command::Sale(command) => runtime()?.block_on(sale::run(&layers.config()?, command)),
+        Command::Reconcile(args) => runtime()?.block_on(reconcile::run(&layers.config()?, args)),
         Command::Token(args) => token::run(&layers.config()?, &args),
         Command::Config(command) => config::run(&layers, &command),
     }
