@@ -21,6 +21,7 @@ mod plan_client;
 mod purchase;
 mod recent;
 mod reconcile;
+pub mod retention;
 pub mod service;
 mod shared;
 pub mod stock;

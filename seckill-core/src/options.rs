@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use types::{CoreId, Invalid};
 
 use crate::live::options::LiveOptions;
+use crate::retention::RetentionOptions;
 use crate::webhooks::options::WebhookOptions;
 
 /// Longest deadline of a ticket: a shopper who waits longer has left, and backlog bounds grow with it.
@@ -48,6 +49,8 @@ pub struct Options {
     pub payment_provider: PaymentProviderKind,
     /// The simulated payment provider.
     pub payment: SimulatedPaymentOptions,
+    /// How long buyers are remembered.
+    pub retention: RetentionOptions,
     /// Order events to the shop's own systems.
     pub webhooks: WebhookOptions,
     /// Live updates.
@@ -72,6 +75,7 @@ impl Default for Options {
             partitions: 4,
             payment_provider: PaymentProviderKind::default(),
             payment: SimulatedPaymentOptions::default(),
+            retention: RetentionOptions::default(),
             webhooks: WebhookOptions::default(),
             live: LiveOptions::default(),
             seed: 1,
@@ -93,6 +97,7 @@ impl Options {
                 format!("{} is not in 1 to {}", self.partitions, eventlog::MAX_PARTITIONS),
             ));
         }
+        self.retention.check()?;
         self.webhooks.check()?;
         self.live.check()?;
         self.payment.check()

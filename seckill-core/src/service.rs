@@ -35,7 +35,7 @@ use crate::ticket::TicketSecret;
 use crate::tier_table::TierTable;
 use crate::wake::Wake;
 use crate::webhooks::Webhooks;
-use crate::{expiry, metrics, outbox};
+use crate::{expiry, metrics, outbox, retention};
 
 /// How often the whole tier table is read again: half of the second that the protocol allows.
 const REFRESH_EVERY: Duration = Duration::from_millis(500);
@@ -301,6 +301,8 @@ impl SeckillCore {
             &workers,
             |shared, stop| async move { live::feed::run(&shared, &*sql, stop).await },
         );
+        let sql = app.sql.clone();
+        spawn(&mut working, &shared, &workers, |shared, stop| retention::run(shared, sql, stop));
         let desk = app.desk.clone();
         spawn(&mut working, &shared, &workers, |shared, stop| async move { refunds::run(&desk, &shared, stop).await });
 

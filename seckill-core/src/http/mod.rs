@@ -7,6 +7,7 @@ mod answers;
 mod audit;
 mod clone;
 mod documents;
+mod erasure;
 mod extract;
 mod live;
 mod order_feed;
@@ -96,6 +97,7 @@ fn admin_routes() -> OpenApiRouter<App> {
         .routes(routes!(payments::refund))
         .routes(routes!(reconciliation::orders))
         .routes(routes!(reconciliation::compare))
+        .routes(routes!(erasure::erase))
         .routes(routes!(webhooks::list))
         .routes(routes!(webhooks::show, webhooks::put, webhooks::remove))
         .routes(routes!(webhooks::dead_letters))

@@ -58,6 +58,9 @@ pub(super) const TOO_FEW: ProblemKind =
 /// Leases are still being brought home.
 pub(super) const CLOSING: ProblemKind =
     ProblemKind::new("closing", "The sale is still closing", StatusCode::SERVICE_UNAVAILABLE);
+/// A buyer has orders that need his name.
+pub(super) const OPEN_ORDERS: ProblemKind =
+    ProblemKind::new("open-orders", "The buyer has open orders", StatusCode::CONFLICT);
 /// There are as many webhooks as there may be.
 pub(super) const TOO_MANY_WEBHOOKS: ProblemKind =
     ProblemKind::new("too-many-webhooks", "Too many webhooks", StatusCode::CONFLICT);
@@ -90,6 +93,7 @@ pub(super) const ALL: &[ProblemKind] = &[
     TOO_FEW,
     CLOSING,
     NOT_READY,
+    OPEN_ORDERS,
     TOO_MANY_WEBHOOKS,
     super::live::UPGRADE,
     super::live::ORIGIN,

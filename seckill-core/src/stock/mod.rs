@@ -8,6 +8,7 @@ pub mod order_feed;
 pub mod payment_store;
 pub(crate) mod queue;
 pub mod redis;
+pub mod retention_store;
 pub mod sql_store;
 pub mod store;
 pub mod webhook_store;

@@ -13,6 +13,7 @@ pub mod money;
 pub mod moves;
 pub mod orders;
 pub mod races;
+pub mod retention;
 pub mod sales;
 pub mod webhooks;
 
@@ -98,6 +99,11 @@ macro_rules! every_story_on {
                 a_file_changes_all_but_stock,
                 what_a_file_may_not_do_is_refused_whole,
                 a_sku_comes_back_after_its_sale_was_closed,
+            }
+            retention::{
+                an_erased_buyer_leaves_his_money_and_no_name,
+                buyers_are_forgotten_after_their_time_and_not_before,
+                a_walk_over_refusals_goes_on_where_it_was,
             }
             webhooks::{
                 one_core_holds_a_webhook_and_only_it_writes,

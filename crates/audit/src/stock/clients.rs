@@ -22,8 +22,14 @@ pub(super) struct DecisionRow {
     at: i64,
 }
 
-/// Every decision, by `(buyer, key)`.
-pub(super) struct Decisions(HashMap<(String, String), DecisionRow>);
+/// Every decision, by `(buyer, key)`; and whether some were forgotten with their buyers.
+pub(super) struct Decisions(HashMap<(String, String), DecisionRow>, bool);
+
+/// Whether a buyer was forgotten: the order is still there, whose it was is not.
+fn is_nobody(buyer: &str) -> bool {
+    let digits = buyer.strip_prefix("erased-");
+    digits.is_some_and(|digits| digits.len() == 32 && digits.bytes().all(|b| b.is_ascii_hexdigit()))
+}
 
 impl Decisions {
     pub(super) fn read(snapshot: &Transaction<'_>) -> Result<Self, AuditError> {
@@ -33,7 +39,13 @@ impl Decisions {
             let row = DecisionRow { product: r.get(2)?, outcome: r.get(3)?, order: r.get(4)?, at: r.get(5)? };
             Ok(((r.get(0)?, r.get(1)?), row))
         })?;
-        Ok(Self(rows.collect::<Result<_, _>>()?))
+        let rows = rows.collect::<Result<_, _>>()?;
+        let forgotten = snapshot.prepare("SELECT 1 FROM meta WHERE key = 'forgotten'")?.exists([])?;
+        Ok(Self(rows, forgotten))
+    }
+    /// Whether the decision that this client remembers may be gone with its buyer.
+    fn may_be_forgotten(&self, entry: &Entry) -> bool {
+        self.1 && self.of(entry).is_none()
     }
     fn of(&self, entry: &Entry) -> Option<&DecisionRow> {
         self.0.get(&(entry.buyer.clone(), entry.key.clone()))
@@ -71,6 +83,11 @@ pub(super) fn accepted_orders_exist(entries: &[Entry], decisions: &Decisions, or
             found.check(false, || format!("order {id} of {} was accepted to a client and is gone", entry.product));
             continue;
         };
+        if is_nobody(&order.buyer) {
+            let same = order.product == entry.product && u64::try_from(order.quantity) == Ok(entry.quantity);
+            found.check(same, || format!("order {id} is not what a forgotten client saw accepted ({})", entry.product));
+            continue;
+        }
         let same = order.buyer == entry.buyer
             && order.key == entry.key
             && order.product == entry.product
@@ -90,6 +107,9 @@ pub(super) fn tickets_end(entries: &[Entry], decisions: &Decisions, options: &Op
             ended.insert((&entry.buyer, &entry.key));
         }
         if !entry.bound {
+            continue;
+        }
+        if decisions.may_be_forgotten(entry) {
             continue;
         }
         // The end of a ticket binds: it must be the row that everybody reads for ever.
@@ -122,7 +142,7 @@ pub(super) fn tickets_end(entries: &[Entry], decisions: &Decisions, options: &Op
         });
         if options.at_rest && limit < options.now_ms {
             let has_end = ended.contains(&(entry.buyer.as_str(), entry.key.as_str()));
-            found.check(has_end || decisions.of(entry).is_some(), || {
+            found.check(has_end || decisions.of(entry).is_some() || decisions.may_be_forgotten(entry), || {
                 format!("{}: a ticket of {} never came to an end", entry.product, deadline)
             });
         }

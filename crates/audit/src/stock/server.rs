@@ -21,7 +21,8 @@ const COPY_LIMIT: Duration = Duration::from_secs(600);
 const SAMPLE_LIMIT: Duration = Duration::from_secs(5);
 
 /// The tables and columns that the audit reads.
-const TABLES: [(&str, &str); 11] = [
+const TABLES: [(&str, &str); 12] = [
+    ("meta", "`key`, value"),
     ("sale", "name, opens, closes, state"),
     ("product", "product_id, sale, buyer_limit"),
     ("stock", "product_id, total, free, leased, reserved, sold, tier, phase, target, epoch"),

@@ -17,6 +17,7 @@ mod moves;
 mod options;
 mod payment_books;
 mod read;
+mod retention;
 mod rows;
 mod sales;
 mod session;

@@ -17,6 +17,7 @@ mod payment_books;
 mod payments;
 mod read;
 mod readers;
+mod retention;
 mod rows;
 mod sales;
 mod webhooks;
