@@ -10,8 +10,8 @@ mod worker;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hashbrown::HashSet;
-use tokio::task::JoinSet;
+use hashbrown::HashMap;
+use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 use types::Clock;
 
@@ -29,6 +29,9 @@ const HELD_FOR: Duration = Duration::from_secs(15);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Longest wait for deliveries under way at shutdown.
 const LAST: Duration = Duration::from_secs(3);
+
+/// Which task delivers which subscription.
+type Mine = HashMap<Id, WebhookName>;
 
 /// What delivers.
 pub(crate) struct Webhooks {
@@ -57,7 +60,7 @@ impl Webhooks {
     /// Runs until `stop`: takes up what nobody delivers.
     pub(crate) async fn run(self, stop: CancellationToken) {
         let mut workers = JoinSet::new();
-        let mut mine: HashSet<WebhookName> = HashSet::new();
+        let mut mine = Mine::new();
         while !stop.is_cancelled() {
             if let Err(error) = self.look(&mut workers, &mut mine, &stop).await {
                 tracing::warn!(%error, "webhooks were not looked for");
@@ -66,7 +69,7 @@ impl Webhooks {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
-                Some(ended) = workers.join_next() => self.ended(ended, &mut mine),
+                Some(ended) = workers.join_next_with_id() => Self::ended(ended, &mut mine),
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
         }
@@ -75,31 +78,29 @@ impl Webhooks {
             tracing::warn!("webhook deliveries in flight were cut off");
         }
         workers.shutdown().await;
-        for name in mine {
+        for name in mine.into_values() {
             if let Err(error) = self.sql.release_webhook(&name, &self.holder).await {
                 tracing::warn!(webhook = %name, %error, "a webhook stays held until its time is over");
             }
         }
     }
 
-    fn ended(&self, ended: Result<(WebhookName, Ended), tokio::task::JoinError>, mine: &mut HashSet<WebhookName>) {
+    fn ended(ended: Result<(Id, Ended), tokio::task::JoinError>, mine: &mut Mine) {
+        let id = match &ended {
+            Ok((id, _)) => *id,
+            Err(error) => error.id(),
+        };
+        let Some(name) = mine.remove(&id) else { return };
         match ended {
-            Ok((name, ended)) => {
-                tracing::debug!(webhook = %name, ?ended, "a webhook's deliveries ended here");
-                mine.remove(&name);
-            }
-            Err(error) => {
-                // Which one is not said: all are claimed again, and a claim of what one holds is harmless.
-                tracing::error!(%error, "a webhook's worker stopped");
-                mine.clear();
-            }
+            Ok((_, ended)) => tracing::debug!(webhook = %name, ?ended, "a webhook's deliveries ended here"),
+            Err(error) => tracing::error!(webhook = %name, %error, "a webhook's worker stopped"),
         }
     }
 
     async fn look(
         &self,
-        workers: &mut JoinSet<(WebhookName, Ended)>,
-        mine: &mut HashSet<WebhookName>,
+        workers: &mut JoinSet<Ended>,
+        mine: &mut Mine,
         stop: &CancellationToken,
     ) -> Result<(), crate::stock::store::StoreError> {
         let now = self.clock.now();
@@ -114,14 +115,13 @@ impl Webhooks {
         for row in rows {
             let name = row.spec.name;
             let taken = row.held.as_ref().is_some_and(|(holder, until)| *holder != self.holder && *until >= free_at);
-            if taken || mine.contains(&name) {
+            if taken || mine.values().any(|held| *held == name) {
                 continue;
             }
             let until = now.plus(HELD_FOR);
             let Some(row) = self.sql.claim_webhook(&name, &self.holder, free_at, until).await? else { continue };
             tracing::info!(webhook = %name, cursor = row.cursor, "this core delivers a webhook");
             metrics::webhook_taken();
-            mine.insert(name.clone());
             let worker = Worker {
                 sql: self.sql.clone(),
                 clock: self.clock.clone(),
@@ -132,7 +132,7 @@ impl Webhooks {
                 until,
             };
             let stop = stop.clone();
-            workers.spawn(async move { (name, worker.run(stop).await) });
+            mine.insert(workers.spawn(worker.run(stop)).id(), name);
         }
         Ok(())
     }

@@ -25,6 +25,8 @@ use crate::stock::webhook_store::{MAX_PARKED, WebhookRow};
 const BATCH: usize = 200;
 /// How often new events are looked for when there were none.
 const EVERY: Duration = Duration::from_millis(200);
+/// How often a webhook is looked at that may not be sent to.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// How long a secret that was read is used before its file is read again.
 const SECRET_AGE: Duration = Duration::from_secs(10);
 
@@ -63,6 +65,7 @@ impl Worker {
             Ok(ended) => ended,
             Err(error) => {
                 tracing::warn!(webhook = %name, %error, "a webhook waits for the database");
+                tokio::time::sleep(EVERY * 5).await;
                 Ended::Lost
             }
         }
@@ -75,8 +78,11 @@ impl Worker {
             Err(why) => {
                 // Taken under other options: nothing is sent until it is changed, and nothing is lost.
                 tracing::warn!(webhook = %name, why, "a webhook's address may not be sent to");
-                stop.cancelled().await;
-                return Ok(Ended::Stopped);
+                return Ok(tokio::select! {
+                    biased;
+                    () = stop.cancelled() => Ended::Stopped,
+                    () = tokio::time::sleep(LOOK_AGAIN) => Ended::Lost,
+                });
             }
         };
         let parked = self.sql.parked(&name, MAX_PARKED).await?;

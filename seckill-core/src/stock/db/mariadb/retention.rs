@@ -190,6 +190,7 @@ async fn locked(tx: &mut Turn<'_>, find: &Script) -> Result<Vec<Named>, Fault> {
 async fn rename(tx: &mut Turn<'_>, orders: &[Named], name: impl Fn(&Named) -> String) -> Result<(), Fault> {
     for part in orders.chunks(ROWS / 4) {
         let mut script = Script::default();
+        mark(&mut script);
         for order in part {
             let name = name(order);
             script.add("rename orders", "UPDATE orders SET buyer = ").text(&name).sql(", `key` = ").text(&order.order);

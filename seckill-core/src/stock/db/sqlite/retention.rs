@@ -50,6 +50,9 @@ impl RetentionStore for SqliteStore {
                 )?;
                 let found = find.query(params![rows::int(after)?, rows::int(last)?, before.millis()])?;
                 let orders = read::collect(found, named)?;
+                if !orders.is_empty() {
+                    mark(tx)?;
+                }
                 for order in &orders {
                     rename(tx, order, &nobody())?;
                 }
