@@ -42,7 +42,7 @@ pub(super) async fn erase(
 ) -> Result<(StatusCode, Json<Erased>), Problem> {
     let mut erased = 0;
     loop {
-        match app.sql.forget_buyer(&buyer).await.map_err(|e| problems::store(&e))? {
+        match app.sql.forget_buyer(&buyer, &staff.by, app.shared.now()).await.map_err(|e| problems::store(&e))? {
             Forgotten::Done { orders, more } => {
                 erased += orders;
                 if !more {

@@ -73,6 +73,8 @@ pub enum Action {
     Close,
     /// Units added or removed.
     Adjust,
+    /// A buyer's name, taken from what he left.
+    EraseBuyer,
 }
 
 impl Action {
@@ -85,6 +87,7 @@ impl Action {
             Self::Resume => "resume",
             Self::Close => "close",
             Self::Adjust => "adjust",
+            Self::EraseBuyer => "erase_buyer",
         }
     }
 }

@@ -4,6 +4,7 @@
 use async_trait::async_trait;
 use types::{BuyerId, IdempotencyKey, Timestamp};
 
+use crate::stock::admin_store::Actor;
 use crate::stock::store::StoreError;
 
 /// How a name begins that leads to nobody; 32 random hexadecimal digits follow.
@@ -33,8 +34,9 @@ pub type Walked = (BuyerId, IdempotencyKey);
 /// Forgetting. Each call is one transaction and bounded; a repeat finds nothing left to do.
 #[async_trait]
 pub trait RetentionStore: Send + Sync + 'static {
-    /// Erases a buyer, unless he has open orders.
-    async fn forget_buyer(&self, buyer: &BuyerId) -> Result<Forgotten, StoreError>;
+    /// Erases a buyer, unless he has open orders. Its line in the audit log, in the same transaction, says who did it
+    /// and how many orders it was, and not whose.
+    async fn forget_buyer(&self, buyer: &BuyerId, by: &Actor, now: Timestamp) -> Result<Forgotten, StoreError>;
     /// Orders with places above `after` and at most `last`, ended and unchanged since `before`, of sales that closed
     /// before it: each gets a name of its own. How many. The caller bounds the span.
     async fn forget_orders(&self, after: u64, last: u64, before: Timestamp) -> Result<usize, StoreError>;

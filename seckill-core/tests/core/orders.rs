@@ -1,9 +1,12 @@
 //! Orders as their buyers and the shop's systems read them.
 
-use reqwest::{Method, StatusCode};
-use serde_json::Value;
+use std::time::Duration;
 
-use crate::shop::{Shop, problem};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use types::Clock;
+
+use crate::shop::{Shop, problem, until};
 
 async fn bought(shop: &Shop, buyer: &str, key: &str) -> String {
     let answer = shop.buy(buyer, "a", key, 1).send().await.unwrap();
@@ -109,6 +112,75 @@ async fn the_shops_book_is_held_against_ours() {
     assert_eq!(problem(post("text/csv", "")).await.0, 422);
     assert_eq!(problem(call(Method::GET, "reconciliation.csv", "viewer:vic")).await.0, 400);
     assert_eq!(problem(call(Method::GET, "reconciliation.csv?sale=friday", "shopper:ann")).await.0, 403);
+}
+
+/// The auditor's verdict at rest, with what this client wrote down.
+fn judged(shop: &Shop, journal: &[Value]) -> audit::Report {
+    let path = shop.folder.path().join("journal.jsonl");
+    std::fs::write(&path, journal.iter().map(|entry| format!("{entry}\n")).collect::<String>()).unwrap();
+    let options = audit::stock::Options::at_rest(shop.clock.now().millis());
+    audit::stock::audit(&shop.folder.path().join("stock.sqlite"), &[path], &options, None).unwrap()
+}
+
+fn saw(buyer: &str, order: &str) -> Value {
+    json!({"t": 1, "buyer": buyer, "key": "k", "product": "a", "quantity": 1, "status": 201, "outcome": "accepted",
+        "order": order})
+}
+
+async fn paid(shop: &Shop, buyer: &str, order: &str) {
+    let call = shop.post(buyer, &format!("/v1/orders/{order}/pay")).header("Prefer", "wait=5");
+    assert_eq!(call.send().await.unwrap().status(), StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_admin_erases_a_buyer_once_nothing_of_his_is_open() {
+    let shop = Shop::open().await;
+    shop.sell(&[("a", 100, 50)]).await;
+    let order = bought(&shop, "ann", "k").await;
+    let erase = |who: &str| {
+        shop.http.delete(format!("http://{}/v1/buyers/ann", shop.handle.admin())).bearer_auth(who.to_owned())
+    };
+    for who in ["operator:olga", "merchandiser:mia", "shopper:ann"] {
+        assert_eq!(problem(erase(who)).await.0, 403, "{who}");
+    }
+    assert_eq!(problem(erase("admin:ada")).await, (409, "open-orders".into()));
+    paid(&shop, "ann", &order).await;
+    for orders in [1, 0] {
+        let answer = erase("admin:ada").send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        assert_eq!(answer.json::<Value>().await.unwrap(), json!({"orders": orders}));
+    }
+    assert!(ids(&list(&shop, "/v1/orders").await).is_empty());
+    assert_eq!(problem(shop.get("ann", &format!("/v1/orders/{order}"))).await.0, 404);
+    assert_eq!((shop.row("a").await.sold, shop.row("a").await.free), (1, 99), "the sale stands");
+    let report = judged(&shop, &[saw("ann", &order)]);
+    assert!(report.holds(), "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn buyers_are_forgotten_when_their_time_is_over() {
+    let day = Duration::from_secs(86_400);
+    let mut shop = Shop::open_with(|options| options.retention.buyers = day).await;
+    shop.sell(&[("a", 100, 50)]).await;
+    let (first, second) = (bought(&shop, "ann", "k").await, bought(&shop, "bob", "k").await);
+    paid(&shop, "ann", &first).await;
+    // A core walks when it starts: the sale is open for another day.
+    shop.stop().await.unwrap();
+    shop.restart().await;
+    assert_eq!(ids(&list(&shop, "/v1/orders").await), [first.as_str()]);
+
+    shop.stop().await.unwrap();
+    shop.clock.push(day * 3);
+    shop.restart().await;
+    // Bob's order expires on the way; it is told from ann's only by having changed just now.
+    until("ann is forgotten", async || ids(&list(&shop, "/v1/orders").await).is_empty()).await;
+    until("bob's order has expired", async || {
+        let answer = shop.get("bob", &format!("/v1/orders/{second}")).send().await.unwrap();
+        answer.json::<Value>().await.unwrap()["state"] == "expired"
+    })
+    .await;
+    let report = judged(&shop, &[saw("ann", &first), saw("bob", &second)]);
+    assert!(report.holds(), "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

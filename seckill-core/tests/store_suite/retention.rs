@@ -2,10 +2,15 @@
 
 use std::time::Duration;
 
+use seckill_core::stock::admin_store::Actor;
 use seckill_core::stock::retention_store::{ERASED, Forgotten};
 use seckill_core::stock::store::{Outcome, SaleState};
 
 use super::*;
+
+fn ada() -> Actor {
+    Actor { subject: "ada".parse().unwrap(), roles: [types::Role::Admin].into(), request: None }
+}
 
 /// Who the orders' rows and all that belongs to them name.
 fn names(place: &dyn Place) -> String {
@@ -23,7 +28,7 @@ pub async fn an_erased_buyer_leaves_his_money_and_no_name(place: Arc<dyn Place>)
     let other = shop.accept(attempt(4)).await;
     shop.pay(1, &paid).await;
 
-    assert_eq!(shop.store.forget_buyer(&buyer(1)).await.unwrap(), Forgotten::OpenOrders(1));
+    assert_eq!(shop.store.forget_buyer(&buyer(1), &ada(), NOW).await.unwrap(), Forgotten::OpenOrders(1));
     assert_eq!(shop.store.orders_page(&buyer(1), None, 9).await.unwrap().len(), 2, "nothing was changed");
     shop.store.expire_due(later(1 + RESERVE.as_millis() as u64), 1).await.unwrap();
     let due = shop.store.orders_page(&buyer(1), None, 9).await.unwrap();
@@ -31,8 +36,14 @@ pub async fn an_erased_buyer_leaves_his_money_and_no_name(place: Arc<dyn Place>)
         // The other one was due first.
         shop.store.cancel(left.order, &buyer(1), NOW).await.unwrap();
     }
-    assert_eq!(shop.store.forget_buyer(&buyer(1)).await.unwrap(), Forgotten::Done { orders: 2, more: false });
-    assert_eq!(shop.store.forget_buyer(&buyer(1)).await.unwrap(), Forgotten::Done { orders: 0, more: false });
+    assert_eq!(
+        shop.store.forget_buyer(&buyer(1), &ada(), NOW).await.unwrap(),
+        Forgotten::Done { orders: 2, more: false }
+    );
+    assert_eq!(
+        shop.store.forget_buyer(&buyer(1), &ada(), NOW).await.unwrap(),
+        Forgotten::Done { orders: 0, more: false }
+    );
 
     let named = names(place.as_ref());
     for gone in ["buyer-1\"", "buyer-1 ", "key-1", "key-2", "key-3"] {
@@ -52,10 +63,15 @@ pub async fn an_erased_buyer_leaves_his_money_and_no_name(place: Arc<dyn Place>)
     assert!(shop.store.refunded(payment_id(1), later(10)).await.unwrap());
     shop.check();
     assert_eq!(
-        shop.store.forget_buyer(&nobody).await.unwrap(),
+        shop.store.forget_buyer(&nobody, &ada(), NOW).await.unwrap(),
         Forgotten::Done { orders: 0, more: false },
         "nobody is nobody"
     );
+    let lines = shop.store.audit_lines(0, 9).await.unwrap();
+    let told: Vec<_> = lines.iter().map(|l| (l.action.as_str(), l.subject.as_str(), l.end.as_str())).collect();
+    let line = |end| ("erase_buyer", "ada", end);
+    assert_eq!(told, [line("refused"), line("done"), line("unchanged"), line("unchanged")]);
+    assert!(lines.iter().all(|l| !l.detail.to_string().contains("buyer-1")), "the log names nobody");
 }
 
 pub async fn buyers_are_forgotten_after_their_time_and_not_before(place: Arc<dyn Place>) {

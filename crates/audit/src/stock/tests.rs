@@ -155,6 +155,32 @@ fn an_empty_store_is_not_called_proved() {
 }
 
 #[test]
+fn a_forgotten_buyer_is_no_lost_order_and_a_lost_order_is_no_forgotten_buyer() {
+    let nobody = format!("erased-{:032x}", 7);
+    let rename = |order: &str, buyer: &str, name: &str| {
+        ["orders", "decision"]
+            .map(|t| format!("UPDATE {t} SET buyer = '{name}', key = '{order}' WHERE order_id = '{order}';"))
+            .concat()
+            + &format!("UPDATE buyer_limit SET buyer = '{name}' WHERE buyer = '{buyer}';")
+    };
+    let gone = rename("o1", "b1", &nobody) + "DELETE FROM decision WHERE buyer IN ('b6', 'b8');";
+    let world = World::healthy();
+    world.sql(&gone);
+    assert_eq!(broken(&world.audit(None)), [7], "decisions are gone, and nobody said that any were forgotten");
+    world.sql("INSERT INTO meta VALUES ('forgotten', '1')");
+    let report = world.audit(None);
+    assert!(report.holds(), "{report}");
+
+    // What a client saw accepted must be there all the same, and be what he saw.
+    world.sql("UPDATE orders SET quantity = 2, amount = 200 WHERE order_id = 'o1'");
+    assert!(broken(&world.audit(None)).contains(&4));
+    let world = World::healthy();
+    world.sql(&rename("o1", "b1", "somebody-else"));
+    world.sql("INSERT INTO meta VALUES ('forgotten', '1')");
+    assert!(broken(&world.audit(None)).contains(&4), "another buyer is not nobody");
+}
+
+#[test]
 fn each_tampered_row_is_seen() {
     let canaries: [(&str, u8, &str); 51] = [
         ("a unit appears", 1, "UPDATE stock SET free = free + 1 WHERE product_id = 'p'"),

@@ -9,6 +9,7 @@ use types::{ProductSpec, SaleName, SaleSpec, Sku};
 use super::words::sale_state_text;
 use crate::stock::adjustment::{Adjusted, Adjustment};
 use crate::stock::admin_store::{Act, ActEnd, Acted, Action, Actor, SaleDetail};
+use crate::stock::retention_store::Forgotten;
 use crate::stock::store::{SaleApplied, SaleState};
 
 /// Bytes of changed products that one line holds; how many more there were is said. A line crosses the wire in one
@@ -24,6 +25,16 @@ pub(super) struct Line {
     pub(super) end: ActEnd,
     /// JSON text.
     pub(super) detail: String,
+}
+
+/// The line of an erasure. It names nobody.
+pub(super) fn erasure(forgotten: Forgotten) -> Line {
+    let (end, detail) = match forgotten {
+        Forgotten::Done { orders: 0, .. } => (ActEnd::Unchanged, json!({})),
+        Forgotten::Done { orders, .. } => (ActEnd::Done, json!({"after": {"orders": orders}})),
+        Forgotten::OpenOrders(open) => (ActEnd::Refused, json!({"why": format!("{open} open orders")})),
+    };
+    Line { action: Action::EraseBuyer, sale: None, product: None, end, detail: detail.to_string() }
 }
 
 /// The roles as the log keeps them.

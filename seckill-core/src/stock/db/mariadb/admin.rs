@@ -52,7 +52,7 @@ async fn locked_sale(session: &mut Session, sale: &SaleName) -> Result<Option<Sa
 
 /// The line's number is handed out under a lock that is held until the commit, and taken last: whoever waits for it
 /// holds nothing that its holder still wants.
-async fn write(session: &mut Session, line: &Line, by: &Actor, now: Timestamp) -> Result<(), Fault> {
+pub(super) async fn write(session: &mut Session, line: &Line, by: &Actor, now: Timestamp) -> Result<(), Fault> {
     let mut script = Script::default();
     script
         .add("number", "UPDATE meta SET value = LAST_INSERT_ID(CAST(value AS SIGNED) + 1) WHERE `key` = 'admin_audit'");

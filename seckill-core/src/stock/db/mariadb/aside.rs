@@ -59,6 +59,11 @@ impl Turn<'_> {
         self.session.run(script).await
     }
 
+    /// The connection, within the transaction.
+    pub(super) fn session(&mut self) -> &mut Session {
+        &mut self.session
+    }
+
     /// Commits, then answers.
     pub(super) async fn keep<T>(self, answer: T) -> Result<T, StoreError> {
         self.end("commit", "COMMIT", answer).await

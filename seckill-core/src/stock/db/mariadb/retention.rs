@@ -11,7 +11,9 @@ use super::aside::Turn;
 use super::fault::Fault;
 use super::read::limit;
 use super::text::{ROWS, Script};
-use super::{MariaStore, rows};
+use super::{MariaStore, admin, rows};
+use crate::stock::admin_store::Actor;
+use crate::stock::db::admin_change;
 use crate::stock::retention_store::{FORGOTTEN, Forgotten, MAX_ORDERS, RetentionStore, Walked, is_nobody, nobody};
 use crate::stock::store::StoreError;
 
@@ -44,29 +46,11 @@ fn named(row: &MySqlRow) -> Result<Named, Fault> {
 
 #[async_trait]
 impl RetentionStore for MariaStore {
-    async fn forget_buyer(&self, buyer: &BuyerId) -> Result<Forgotten, StoreError> {
-        if is_nobody(buyer) {
-            return Ok(Forgotten::Done { orders: 0, more: false });
-        }
+    async fn forget_buyer(&self, buyer: &BuyerId, by: &Actor, now: Timestamp) -> Result<Forgotten, StoreError> {
         let mut tx = self.aside.begin().await?;
-        let mut script = Script::default();
-        script.add("orders", NAMED).sql("decision d JOIN orders o ON o.order_id = d.order_id WHERE d.buyer = ");
-        script.text(buyer.as_str()).sql(" ORDER BY o.state IN ('accepted', 'refund_due') DESC LIMIT ");
-        script.int(limit(MAX_ORDERS));
-        let orders = locked(&mut tx, &script).await?;
-        let open = orders.iter().filter(|o| matches!(o.state.as_str(), "accepted" | "refund_due")).count();
-        if open > 0 {
-            return tx.back(Forgotten::OpenOrders(open)).await;
-        }
-        let name = nobody();
-        rename(&mut tx, &orders, |_| name.clone()).await?;
-        let mut script = Script::default();
-        mark(&mut script);
-        script.add("refusals", "DELETE FROM decision WHERE buyer = ").text(buyer.as_str());
-        script.sql(" AND outcome <> 'accepted'");
-        script.add("counters", "DELETE FROM buyer_limit WHERE held = 0 AND buyer = ").text(buyer.as_str());
-        tx.run(&script).await?;
-        tx.keep(Forgotten::Done { orders: orders.len(), more: orders.len() == MAX_ORDERS }).await
+        let forgotten = forget_buyer(&mut tx, buyer).await?;
+        admin::write(tx.session(), &admin_change::erasure(forgotten), by, now).await?;
+        tx.keep(forgotten).await
     }
 
     async fn forget_orders(&self, after: u64, last: u64, before: Timestamp) -> Result<usize, StoreError> {
@@ -149,6 +133,30 @@ impl MariaStore {
         let forgotten = tx.run(script).await?.touched("forget");
         tx.keep(usize::try_from(forgotten).unwrap_or(usize::MAX)).await
     }
+}
+
+async fn forget_buyer(tx: &mut Turn<'_>, buyer: &BuyerId) -> Result<Forgotten, Fault> {
+    if is_nobody(buyer) {
+        return Ok(Forgotten::Done { orders: 0, more: false });
+    }
+    let mut script = Script::default();
+    script.add("orders", NAMED).sql("decision d JOIN orders o ON o.order_id = d.order_id WHERE d.buyer = ");
+    script.text(buyer.as_str()).sql(" ORDER BY o.state IN ('accepted', 'refund_due') DESC LIMIT ");
+    script.int(limit(MAX_ORDERS));
+    let orders = locked(tx, &script).await?;
+    let open = orders.iter().filter(|o| matches!(o.state.as_str(), "accepted" | "refund_due")).count();
+    if open > 0 {
+        return Ok(Forgotten::OpenOrders(open));
+    }
+    let name = nobody();
+    rename(tx, &orders, |_| name.clone()).await?;
+    let mut script = Script::default();
+    mark(&mut script);
+    script.add("refusals", "DELETE FROM decision WHERE buyer = ").text(buyer.as_str());
+    script.sql(" AND outcome <> 'accepted'");
+    script.add("counters", "DELETE FROM buyer_limit WHERE held = 0 AND buyer = ").text(buyer.as_str());
+    tx.run(&script).await?;
+    Ok(Forgotten::Done { orders: orders.len(), more: orders.len() == MAX_ORDERS })
 }
 
 /// Says to the auditor that a decision which a client remembers may be gone.

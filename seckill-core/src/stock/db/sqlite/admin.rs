@@ -32,7 +32,8 @@ pub(super) fn administer(tx: &Connection, act: &Act, by: &Actor, now: Timestamp)
     Ok(acted)
 }
 
-fn write(tx: &Connection, line: &Line, by: &Actor, now: Timestamp) -> Result<(), Fault> {
+/// Writes a line, as part of the transaction of its act.
+pub(super) fn write(tx: &Connection, line: &Line, by: &Actor, now: Timestamp) -> Result<(), Fault> {
     tx.prepare_cached(
         "INSERT INTO admin_audit (at, subject, roles, action, sale, product_id, request_id, outcome, detail) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",

@@ -5,7 +5,9 @@ use rusqlite::{Connection, Row, params};
 use types::{BuyerId, Timestamp};
 
 use super::fault::Fault;
-use super::{SqliteStore, read, rows};
+use super::{SqliteStore, admin, read, rows};
+use crate::stock::admin_store::Actor;
+use crate::stock::db::admin_change;
 use crate::stock::retention_store::{FORGOTTEN, Forgotten, MAX_ORDERS, RetentionStore, Walked, is_nobody, nobody};
 use crate::stock::store::StoreError;
 
@@ -34,9 +36,14 @@ fn named(row: &Row<'_>) -> Result<Named, Fault> {
 
 #[async_trait]
 impl RetentionStore for SqliteStore {
-    async fn forget_buyer(&self, buyer: &BuyerId) -> Result<Forgotten, StoreError> {
-        let buyer = buyer.clone();
-        self.writer.run(MAX_ORDERS, |_| (), move |tx| forget_buyer(tx, &buyer)).await
+    async fn forget_buyer(&self, buyer: &BuyerId, by: &Actor, now: Timestamp) -> Result<Forgotten, StoreError> {
+        let (buyer, by) = (buyer.clone(), by.clone());
+        let work = move |tx: &Connection| {
+            let forgotten = forget_buyer(tx, &buyer)?;
+            admin::write(tx, &admin_change::erasure(forgotten), &by, now)?;
+            Ok(forgotten)
+        };
+        self.writer.run(MAX_ORDERS, |_| (), work).await
     }
 
     async fn forget_orders(&self, after: u64, last: u64, before: Timestamp) -> Result<usize, StoreError> {
