@@ -45,6 +45,7 @@ pub struct Shop {
     pub login: Arc<Login>,
     pub book: Arc<Book>,
     pub public: String,
+    pub admin: String,
     pub http: Client,
     address: SocketAddr,
     serving: std::sync::Mutex<Option<(CancellationToken, JoinHandle<()>)>>,
@@ -60,6 +61,7 @@ impl Shop {
             login,
             book,
             public: options.public,
+            admin: options.admin,
             http,
             address: options.listen,
             serving: std::sync::Mutex::default(),
@@ -69,12 +71,12 @@ impl Shop {
         let staff = shop.login.staff("shop-system", &["admin"])?;
         let url = format!("http://{}/hooks/orders", shop.address);
         let subscription = json!({"url": url, "secret": NAME});
-        let path = format!("{}/v1/webhooks/{NAME}", options.admin);
+        let path = format!("{}/v1/webhooks/{NAME}", shop.admin);
         let answer = shop.http.put(path).bearer_auth(&staff).json(&subscription).send().await?;
         ensure!(answer.status().is_success(), "not subscribed: {}", answer.text().await?);
 
         let sale = catalogue::as_sale(include_str!("catalogue.csv"))?;
-        let path = format!("{}/v1/sales/{}", options.admin, catalogue::SALE);
+        let path = format!("{}/v1/sales/{}", shop.admin, catalogue::SALE);
         let answer = shop.http.put(path).bearer_auth(&staff).json(&sale).send().await?;
         ensure!(answer.status().is_success(), "not on sale: {}", answer.text().await?);
         Ok(shop)

@@ -112,7 +112,7 @@ async fn rush(shoppers: usize, away: Duration) {
     let secret = own.path().join("webhook.secret");
     fs::write(&secret, "what the shop and the platform share").unwrap();
     let town = Town::embedded(&format!(
-        "webhooks.secret_files.shop = {secret:?}\nwebhooks.first_retry = \"100ms\"\nwebhooks.longest_probe = \"1s\"\n"
+        "payment_provider = \"external\"\nwebhooks.secret_files.shop = {secret:?}\nwebhooks.first_retry = \"100ms\"\nwebhooks.longest_probe = \"1s\"\n"
     ));
     let shop = Shop::open(Options {
         public: town.base("public"),
@@ -131,6 +131,11 @@ async fn rush(shoppers: usize, away: Duration) {
         each.await;
     };
     crowd(0).await;
+    let began = Instant::now();
+    while shop.book.count().unwrap() == 0 {
+        assert!(began.elapsed() < PATIENCE, "the order system hears nothing\n{}", town.said());
+        tokio::time::sleep(LOOK).await;
+    }
     shop.close_order_system().await;
     let gone = Instant::now();
     crowd(1).await;
