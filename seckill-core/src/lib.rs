@@ -10,6 +10,7 @@ mod expiry;
 pub mod handover;
 mod http;
 mod ids;
+mod import;
 mod lease_keeper;
 mod live;
 pub mod metrics;

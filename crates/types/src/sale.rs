@@ -70,15 +70,22 @@ pub(crate) struct RawSale {
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = SaleProduct)]
-struct RawProduct {
-    sku: String,
-    name: String,
-    price: u64,
-    stock: u64,
-    limit: u32,
-    initial_tier: Option<String>,
+pub struct RawProduct {
+    /// The shop's id.
+    pub sku: String,
+    /// What shoppers read.
+    pub name: String,
+    /// Price of one unit, in minor units of the sale's currency.
+    pub price: u64,
+    /// Units for sale.
+    pub stock: u64,
+    /// Most units one buyer may hold.
+    pub limit: u32,
+    /// Tier at the opening second, if not `db`.
+    pub initial_tier: Option<String>,
+    /// Pages in the access log; by default the SKU itself.
     #[serde(default)]
-    pages: Vec<String>,
+    pub pages: Vec<String>,
 }
 
 impl SaleSpec {
@@ -99,7 +106,7 @@ impl SaleSpec {
         let mut pages_seen = BTreeSet::new();
         let mut products = Vec::with_capacity(raw.products.len());
         for (row, p) in raw.products.into_iter().enumerate() {
-            let product = checked_product(p, currency)
+            let product = product(p, currency)
                 .map_err(|e| Invalid::new(e.what, format!("product {}: {}", row + 1, e.why)))?;
             if !seen.insert(product.sku.clone()) {
                 return Err(Invalid::new("sku", format!("product {}: {} appears twice", row + 1, product.sku)));
@@ -158,7 +165,8 @@ fn local(what: &'static str, text: &str, zone: &TimeZone) -> Result<Timestamp, I
         .map_err(|e| Invalid::new(what, format!("{text} is skipped or repeated by a clock change in this zone: {e}")))
 }
 
-fn checked_product(raw: RawProduct, currency: Currency) -> Result<ProductSpec, Invalid> {
+/// One product as it is written, checked; what is wrong names the field.
+pub fn product(raw: RawProduct, currency: Currency) -> Result<ProductSpec, Invalid> {
     let sku = Sku::new(&raw.sku)?;
     if raw.name.trim().is_empty() || raw.name.len() > MAX_DISPLAY_NAME {
         return Err(Invalid::new("name", format!("must have 1 to {MAX_DISPLAY_NAME} bytes")));

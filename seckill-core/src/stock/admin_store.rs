@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use types::{BuyerId, Invalid, ProductSpec, RequestId, Role, SaleName, SaleSpec, Timestamp};
 
 use crate::stock::adjustment::{Adjusted, Adjustment};
+use crate::stock::import::{CatalogueImport, Imported, StockImport};
 use crate::stock::store::{ProductRow, SaleApplied, SaleState, StoreError};
 
 /// Most lines of the audit log in one answer.
@@ -46,6 +47,10 @@ pub enum Act {
     },
     /// Adds or removes units.
     Adjust(Adjustment),
+    /// Products from a file.
+    ImportCatalogue(CatalogueImport),
+    /// Adjustments from a file.
+    ImportStock(StockImport),
 }
 
 impl Act {
@@ -54,6 +59,16 @@ impl Act {
         match self {
             Self::Apply(sale) | Self::Clone { sale, .. } => sale.products.len().max(1),
             Self::SetState { .. } | Self::Adjust(_) => 1,
+            Self::ImportCatalogue(import) => import.rows.len().max(1),
+            Self::ImportStock(import) => import.rows.len().max(1),
+        }
+    }
+    /// Whether it only asks what would become of it: that changes nothing and has no line in the audit log.
+    pub fn is_dry_run(&self) -> bool {
+        match self {
+            Self::ImportCatalogue(import) => import.dry_run,
+            Self::ImportStock(import) => import.dry_run,
+            _ => false,
         }
     }
 }
@@ -75,6 +90,10 @@ pub enum Action {
     Adjust,
     /// A buyer's name, taken from what he left.
     EraseBuyer,
+    /// Products from a file.
+    ImportCatalogue,
+    /// Units added or removed from a file.
+    ImportStock,
 }
 
 impl Action {
@@ -88,6 +107,8 @@ impl Action {
             Self::Close => "close",
             Self::Adjust => "adjust",
             Self::EraseBuyer => "erase_buyer",
+            Self::ImportCatalogue => "import_catalogue",
+            Self::ImportStock => "import_stock",
         }
     }
 }
@@ -101,6 +122,8 @@ pub enum Acted {
     State(Option<SaleState>),
     /// Of `Adjust`.
     Adjusted(Adjusted),
+    /// Of `ImportCatalogue` and `ImportStock`.
+    Imported(Imported),
 }
 
 /// How an act ended, in a word of the audit log. A closed set.

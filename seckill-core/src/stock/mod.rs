@@ -4,6 +4,7 @@ pub mod adjustment;
 pub mod admin_store;
 pub mod db;
 pub mod live_store;
+pub mod import;
 pub mod order_feed;
 pub mod payment_store;
 pub(crate) mod queue;

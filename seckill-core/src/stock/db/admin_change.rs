@@ -8,6 +8,7 @@ use types::{ProductSpec, SaleName, SaleSpec, Sku};
 
 use super::words::sale_state_text;
 use crate::stock::adjustment::{Adjusted, Adjustment};
+use crate::stock::import::{Imported, StockImport};
 use crate::stock::admin_store::{Act, ActEnd, Acted, Action, Actor, SaleDetail};
 use crate::stock::retention_store::Forgotten;
 use crate::stock::store::{SaleApplied, SaleState};
@@ -15,6 +16,9 @@ use crate::stock::store::{SaleApplied, SaleState};
 /// Bytes of changed products that one line holds; how many more there were is said. A line crosses the wire in one
 /// statement, and a merchandiser reads it.
 const MAX_PRODUCTS_TEXT: usize = 200 * 1024;
+
+/// Products whose units a line of a stock import names.
+const MAX_DELTAS: usize = 2_000;
 
 /// A line before it has a number and a time.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,6 +58,8 @@ pub(super) struct Before {
     pub(super) sale: Option<SaleDetail>,
     /// The state of the sale of `SetState`.
     pub(super) state: Option<SaleState>,
+    /// The products that `ImportCatalogue` changed.
+    pub(super) specs: Vec<ProductSpec>,
 }
 
 /// The line of an act.
@@ -63,6 +69,16 @@ pub(super) fn line(act: &Act, before: &Before, acted: &Acted) -> Line {
         (Act::Clone { from, sale }, Acted::Sale(applied)) => of_sale(Action::Clone, Some(from), sale, before, applied),
         (Act::SetState { sale, state, action }, Acted::State(is)) => of_state(*action, sale, *state, before.state, *is),
         (Act::Adjust(asked), Acted::Adjusted(adjusted)) => of_adjustment(asked, adjusted),
+        (Act::ImportCatalogue(asked), Acted::Imported(imported)) => {
+            let new: Vec<_> = asked.rows.iter().map(|(_, product)| product.clone()).collect();
+            // Rows that changed nothing are in neither.
+            let (was, is) = product_differences(&before.specs, &new);
+            of_import(Action::ImportCatalogue, &asked.sale, imported, json!(was), json!({"products": is}))
+        }
+        (Act::ImportStock(asked), Acted::Imported(imported)) => {
+            let after = json!({"import": asked.id.as_str(), "deltas": deltas(asked)});
+            of_import(Action::ImportStock, &asked.sale, imported, Value::Null, after)
+        }
         // An answer of another kind is refused before it comes here; the log says so all the same.
         (act, _) => Line {
             action: action_of(act),
@@ -80,6 +96,8 @@ const fn action_of(act: &Act) -> Action {
         Act::Clone { .. } => Action::Clone,
         Act::SetState { action, .. } => *action,
         Act::Adjust(_) => Action::Adjust,
+        Act::ImportCatalogue(_) => Action::ImportCatalogue,
+        Act::ImportStock(_) => Action::ImportStock,
     }
 }
 
@@ -210,4 +228,43 @@ fn of_adjustment(asked: &Adjustment, adjusted: &Adjusted) -> Line {
         Adjusted::UnknownProduct => refused("there is no such product".into()),
     };
     Line { action: Action::Adjust, sale, product: Some(asked.product.clone()), end, detail }
+}
+
+/// Units by SKU, as far as a line has room; each stands in the history of its product too.
+fn deltas(asked: &StockImport) -> Map<String, Value> {
+    let mut all = Map::new();
+    for row in asked.rows.iter().take(MAX_DELTAS) {
+        all.insert(row.product.as_str().to_owned(), row.delta.get().into());
+    }
+    let left_out = asked.rows.len().saturating_sub(MAX_DELTAS);
+    if left_out > 0 {
+        all.insert("*".into(), json!(format!("{left_out} more products")));
+    }
+    all
+}
+
+fn of_import(action: Action, sale: &SaleName, imported: &Imported, was: Value, mut is: Value) -> Line {
+    let refused = |why: String| (ActEnd::Refused, json!({"why": why}).to_string());
+    let (end, detail) = match imported {
+        Imported::Done { repeated: true, .. } => (ActEnd::Unchanged, json!({}).to_string()),
+        Imported::Done { counts, new_sale, .. } => {
+            is["counts"] = json!({
+                "rows": counts.rows, "created": counts.created, "returned": counts.returned,
+                "changed": counts.changed, "unchanged": counts.unchanged, "added": counts.added,
+                "removed": counts.removed, "new_sale": new_sale,
+            });
+            let before = if was.as_object().is_some_and(|m| !m.is_empty()) { json!({"products": was}) } else { Value::Null };
+            let end = if counts.unchanged == counts.rows { ActEnd::Unchanged } else { ActEnd::Done };
+            (end, detail(before, is, None))
+        }
+        Imported::Rows(errors) => {
+            let first = errors.first.first();
+            let first = first.map(|e| format!("row {} {}: {}", e.row, e.column, e.why)).unwrap_or_default();
+            refused(format!("{} rows are wrong, the first: {first}", errors.count()))
+        }
+        Imported::Refused(why) => refused(why.clone()),
+        Imported::OtherFile => refused("the id belongs to another file".into()),
+        Imported::UnknownSale => refused("there is no such sale".into()),
+    };
+    Line { action, sale: Some(sale.clone()), product: None, end, detail }
 }

@@ -11,6 +11,7 @@ mod fault;
 mod feed;
 mod flush;
 mod live;
+mod import;
 mod load;
 mod migrate;
 mod moves;

@@ -2,6 +2,7 @@
 
 pub mod adjust_ruling;
 mod admin_change;
+mod import_rules;
 #[cfg(feature = "mysql")]
 pub mod mariadb;
 pub mod metrics;

@@ -224,3 +224,14 @@ CREATE TABLE IF NOT EXISTS live_pass (
   until INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS live_pass_until ON live_pass (until);
+
+-- Imports of stock that took effect: the same id is done once. Each row of it is an adjustment in `stock_change`.
+CREATE TABLE IF NOT EXISTS stock_import (
+  import_id TEXT PRIMARY KEY,
+  sale TEXT NOT NULL,
+  file_hash TEXT NOT NULL,
+  file_rows INTEGER NOT NULL CHECK (file_rows > 0),
+  added INTEGER NOT NULL CHECK (added >= 0),
+  removed INTEGER NOT NULL CHECK (removed >= 0),
+  at INTEGER NOT NULL
+) WITHOUT ROWID;

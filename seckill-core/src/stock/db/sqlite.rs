@@ -8,6 +8,7 @@ mod connect;
 mod decide;
 mod fault;
 mod feed;
+mod import;
 #[cfg(test)]
 pub(crate) mod inline;
 mod live;

@@ -8,7 +8,7 @@ use types::{RequestId, SaleName, Sku, Timestamp};
 use super::fault::Fault;
 use super::session::{Replies, Session};
 use super::text::Script;
-use super::{adjust, rows, sales};
+use super::{adjust, import, rows, sales};
 use crate::stock::admin_store::{Act, Acted, Actor, AuditLine, SaleDetail};
 use crate::stock::db::admin_change::{self, Before, Line};
 use crate::stock::db::words;
@@ -35,7 +35,16 @@ pub(super) async fn administer(session: &mut Session, act: &Act, by: &Actor, now
             Acted::State(sales::set_state(session, sale, *state, now).await?)
         }
         Act::Adjust(asked) => Acted::Adjusted(adjust::adjust(session, asked, now).await?),
+        Act::ImportCatalogue(asked) => {
+            let (imported, specs) = import::catalogue(session, asked, now).await?;
+            before.specs = specs;
+            Acted::Imported(imported)
+        }
+        Act::ImportStock(asked) => Acted::Imported(import::stock(session, asked, now).await?),
     };
+    if act.is_dry_run() {
+        return Ok(acted);
+    }
     write(session, &admin_change::line(act, &before, &acted), by, now).await?;
     Ok(acted)
 }

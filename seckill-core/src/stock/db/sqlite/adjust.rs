@@ -35,7 +35,8 @@ pub(super) fn adjust(tx: &Connection, asked: &Adjustment, now: Timestamp) -> Res
     }
 }
 
-fn find(tx: &Connection, id: &IdempotencyKey) -> Result<Option<AdjustmentRow>, Fault> {
+/// The adjustment of this id, if it took effect.
+pub(super) fn find(tx: &Connection, id: &IdempotencyKey) -> Result<Option<AdjustmentRow>, Fault> {
     let mut find = tx.prepare_cached(
         "SELECT adjustment_id, product_id, delta, total, reason, made_by, at FROM stock_change \
          WHERE adjustment_id = ?1",

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use types::{RequestId, SaleName, Sku, Timestamp};
 
 use super::fault::Fault;
-use super::{adjust, read, rows, sales};
+use super::{adjust, import, read, rows, sales};
 use crate::stock::admin_store::{Act, Acted, Actor, AuditLine, SaleDetail};
 use crate::stock::db::admin_change::{self, Before, Line};
 use crate::stock::store::SaleApplied;
@@ -27,7 +27,16 @@ pub(super) fn administer(tx: &Connection, act: &Act, by: &Actor, now: Timestamp)
             Acted::State(sales::set_state(tx, sale, *state, now)?)
         }
         Act::Adjust(asked) => Acted::Adjusted(adjust::adjust(tx, asked, now)?),
+        Act::ImportCatalogue(asked) => {
+            let (imported, specs) = import::catalogue(tx, asked, now)?;
+            before.specs = specs;
+            Acted::Imported(imported)
+        }
+        Act::ImportStock(asked) => Acted::Imported(import::stock(tx, asked, now)?),
     };
+    if act.is_dry_run() {
+        return Ok(acted);
+    }
     write(tx, &admin_change::line(act, &before, &acted), by, now)?;
     Ok(acted)
 }

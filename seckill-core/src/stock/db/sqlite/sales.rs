@@ -3,6 +3,7 @@
 
 use hashbrown::HashSet;
 use rusqlite::{Connection, OptionalExtension, params};
+use types::sale::Window;
 use types::{PageId, ProductSpec, SaleName, SaleSpec, Sku, Timestamp};
 
 use super::fault::Fault;
@@ -39,11 +40,7 @@ pub(super) fn apply(tx: &Connection, sale: &SaleSpec, now: Timestamp) -> Result<
         Err(Stop::Refused(why)) => return Ok(SaleApplied::Refused(why)),
         Err(Stop::Fault(fault)) => return Err(fault),
     };
-    tx.prepare_cached(
-        "INSERT INTO sale (name, zone, opens, closes, state, updated_at) VALUES (?1, ?2, ?3, ?4, 'active', ?5) \
-         ON CONFLICT (name) DO UPDATE SET zone = ?2, opens = ?3, closes = ?4, updated_at = ?5",
-    )?
-    .execute(params![sale.name.as_str(), sale.zone, sale.opens.millis(), sale.closes.millis(), now.millis()])?;
+    write_sale(tx, &sale.name, &sale.zone, Window { opens: sale.opens, closes: sale.closes }, now)?;
     for (product, fate) in sale.products.iter().zip(&plan.fates) {
         write_product(tx, &sale.name, product, *fate)?;
         if *fate != Fate::Update {
@@ -86,7 +83,8 @@ fn check_product(tx: &Connection, sale: &SaleName, product: &ProductSpec) -> Res
     sale_rules::check_product(sale, product, there).map_err(Stop::Refused)
 }
 
-fn brought(tx: &Connection, sku: &Sku) -> Result<u64, Fault> {
+/// Units that a product came with.
+pub(super) fn brought(tx: &Connection, sku: &Sku) -> Result<u64, Fault> {
     let mut find = tx.prepare_cached("SELECT stock FROM product WHERE product_id = ?1")?;
     let mut found = find.query([sku.as_str()])?;
     let row = found.next()?.ok_or_else(|| Fault::broken(format!("product {sku} has no row")))?;
@@ -129,7 +127,24 @@ fn check_removed(tx: &Connection, sale: &SaleName, kept: &HashSet<&str>) -> Resu
     Ok(gone)
 }
 
-fn write_product(tx: &Connection, sale: &SaleName, product: &ProductSpec, fate: Fate) -> Result<(), Fault> {
+/// Makes the sale, or changes its window.
+pub(super) fn write_sale(
+    tx: &Connection,
+    name: &SaleName,
+    zone: &str,
+    window: Window,
+    now: Timestamp,
+) -> Result<(), Fault> {
+    tx.prepare_cached(
+        "INSERT INTO sale (name, zone, opens, closes, state, updated_at) VALUES (?1, ?2, ?3, ?4, 'active', ?5) \
+         ON CONFLICT (name) DO UPDATE SET zone = ?2, opens = ?3, closes = ?4, updated_at = ?5",
+    )?
+    .execute(params![name.as_str(), zone, window.opens.millis(), window.closes.millis(), now.millis()])?;
+    Ok(())
+}
+
+/// Writes a product, and its stock if it is new to its sale.
+pub(super) fn write_product(tx: &Connection, sale: &SaleName, product: &ProductSpec, fate: Fate) -> Result<(), Fault> {
     let pages = serde_json::to_string(&product.pages).map_err(|e| Fault::broken(e.to_string()))?;
     tx.prepare_cached(
         "INSERT INTO product (product_id, sale, name, price, currency, buyer_limit, initial_tier, pages, stock) \
