@@ -4,6 +4,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 /// A reason with its stable name and status; services keep theirs as constants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +73,8 @@ pub struct Problem {
     detail: String,
     field: Option<String>,
     retry_after: Option<u64>,
+    // Boxed: most have none, and a Result carries a Problem.
+    more: Option<Box<Map<String, Value>>>,
 }
 
 #[derive(Serialize)]
@@ -82,17 +85,25 @@ struct Body<'a> {
     detail: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<&'a str>,
+    #[serde(flatten)]
+    more: Option<&'a Map<String, Value>>,
 }
 
 impl Problem {
     /// A refusal of `kind`; `detail` says what is wrong and what to do.
     pub fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), field: None, retry_after: None }
+        Self { kind, detail: detail.into(), field: None, retry_after: None, more: None }
     }
     /// Names the field at fault.
     #[must_use]
     pub fn field(mut self, path: impl Into<String>) -> Self {
         self.field = Some(path.into());
+        self
+    }
+    /// Adds a member of its own (RFC 9457, 3.2), such as the list of everything that is wrong.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.more.get_or_insert_default().insert(name.to_owned(), value.into());
         self
     }
     /// Says after how many seconds a new try makes sense.
@@ -121,6 +132,7 @@ impl IntoResponse for Problem {
             status: self.kind.status.as_u16(),
             detail: &self.detail,
             field: self.field.as_deref(),
+            more: self.more.as_deref(),
         };
         let mut response = (self.kind.status, Json(body)).into_response();
         let headers = response.headers_mut();

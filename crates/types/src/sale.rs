@@ -106,8 +106,8 @@ impl SaleSpec {
         let mut pages_seen = BTreeSet::new();
         let mut products = Vec::with_capacity(raw.products.len());
         for (row, p) in raw.products.into_iter().enumerate() {
-            let product = product(p, currency)
-                .map_err(|e| Invalid::new(e.what, format!("product {}: {}", row + 1, e.why)))?;
+            let product =
+                product(p, currency).map_err(|e| Invalid::new(e.what, format!("product {}: {}", row + 1, e.why)))?;
             if !seen.insert(product.sku.clone()) {
                 return Err(Invalid::new("sku", format!("product {}: {} appears twice", row + 1, product.sku)));
             }

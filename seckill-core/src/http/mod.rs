@@ -10,6 +10,7 @@ mod documents;
 mod erasure;
 mod extract;
 mod live;
+mod imports;
 mod order_feed;
 mod orders;
 mod payments;
@@ -91,6 +92,8 @@ fn admin_routes() -> OpenApiRouter<App> {
         .routes(routes!(admin::close))
         .routes(routes!(adjust::adjust))
         .routes(routes!(order_feed::since))
+        .routes(routes!(imports::import_catalogue))
+        .routes(routes!(imports::import_stock))
         .routes(routes!(audit::lines))
         .routes(routes!(payments::confirm))
         .routes(routes!(payments::release))

@@ -55,6 +55,12 @@ pub(super) const SALE_STATE: ProblemKind =
 /// More units are to be removed than are neither sold nor reserved.
 pub(super) const TOO_FEW: ProblemKind =
     ProblemKind::new("too-few-units", "Too few units can be removed", StatusCode::CONFLICT);
+/// Rows of a file that cannot be: which, and why, stands in `errors`.
+pub(super) const INVALID_ROWS: ProblemKind =
+    ProblemKind::new("invalid-rows", "The file has wrong rows", StatusCode::UNPROCESSABLE_ENTITY);
+/// A file of more rows than one import has.
+pub(super) const TOO_MANY_ROWS: ProblemKind =
+    ProblemKind::new("too-many-rows", "The file has too many rows", StatusCode::PAYLOAD_TOO_LARGE);
 /// Leases are still being brought home.
 pub(super) const CLOSING: ProblemKind =
     ProblemKind::new("closing", "The sale is still closing", StatusCode::SERVICE_UNAVAILABLE);
@@ -91,6 +97,8 @@ pub(super) const ALL: &[ProblemKind] = &[
     NOT_EXTERNAL,
     SALE_STATE,
     TOO_FEW,
+    INVALID_ROWS,
+    TOO_MANY_ROWS,
     CLOSING,
     NOT_READY,
     OPEN_ORDERS,

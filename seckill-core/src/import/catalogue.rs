@@ -54,15 +54,16 @@ pub(crate) fn catalogue(text: &[u8]) -> Result<Vec<(u64, ProductSpec)>, Unreadab
         }
         products.push((row.line, product));
     }
-    if errors.is_empty() { Ok(products) } else { Err(Unreadable::Rows(errors)) }
+    if errors.is_empty() { Ok(products) } else { Err(Unreadable::Rows(errors.in_order())) }
 }
 
 fn parse(row: &Row, errors: &mut RowErrors) -> Option<ProductSpec> {
     let price = price(row, errors);
     let currency = match row.cell(CURRENCY).parse::<Currency>() {
         Ok(currency) => Some(currency),
-        Err(e) => {
-            errors.add(row.line, "currency", shortened(&e.why));
+        Err(_) => {
+            let why = format!("{:?} is not an ISO 4217 code such as EUR", shortened(row.cell(CURRENCY)));
+            errors.add(row.line, COLUMNS[CURRENCY].name, why);
             None
         }
     };

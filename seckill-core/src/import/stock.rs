@@ -35,5 +35,5 @@ pub(crate) fn stock(text: &[u8]) -> Result<Vec<StockRow>, Unreadable> {
         }
         adjustments.push(StockRow { row: row.line, product, delta, reason });
     }
-    if errors.is_empty() { Ok(adjustments) } else { Err(Unreadable::Rows(errors)) }
+    if errors.is_empty() { Ok(adjustments) } else { Err(Unreadable::Rows(errors.in_order())) }
 }

@@ -46,6 +46,12 @@ impl RowErrors {
             self.more += 1;
         }
     }
+    /// In the order of the file.
+    #[must_use]
+    pub fn in_order(mut self) -> Self {
+        self.first.sort_by_key(|error| error.row);
+        self
+    }
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.first.is_empty()

@@ -8,6 +8,7 @@ mod bad_input;
 mod cores;
 mod db_path;
 mod fast_paths;
+mod imports;
 mod initial_tier;
 mod moves;
 mod orders;

@@ -230,6 +230,23 @@ impl Shop {
         self.public(Method::POST, path).bearer_auth(format!("shopper:{buyer}"))
     }
 
+    /// Sales, products and units as the database has them, as text.
+    pub fn store_text(&self) -> String {
+        let db = rusqlite::Connection::open(self.folder.path().join("stock.sqlite")).unwrap();
+        let mut find = db
+            .prepare(
+                "SELECT p.*, k.total, k.free, s.opens, s.closes, s.state FROM product p \
+                 JOIN stock k USING (product_id) JOIN sale s ON s.name = p.sale ORDER BY 1",
+            )
+            .unwrap();
+        let columns = find.column_count();
+        let rows = find.query_map([], |row| {
+            let cells = (0..columns).map(|c| row.get::<_, rusqlite::types::Value>(c));
+            Ok(format!("{:?}", cells.collect::<Result<Vec<_>, _>>()?))
+        });
+        rows.unwrap().map(Result::unwrap).collect::<Vec<_>>().join("\n")
+    }
+
     pub async fn row(&self, product: &str) -> ProductRow {
         self.store.product(&Sku::new(product).unwrap()).await.unwrap().expect("it is sold")
     }

@@ -8,9 +8,9 @@ use types::{ProductSpec, SaleName, SaleSpec, Sku};
 
 use super::words::sale_state_text;
 use crate::stock::adjustment::{Adjusted, Adjustment};
-use crate::stock::import::{Imported, StockImport};
 use crate::stock::admin_store::{Act, ActEnd, Acted, Action, Actor, SaleDetail};
 use crate::stock::retention_store::Forgotten;
+use crate::stock::import::{Imported, StockImport};
 use crate::stock::store::{SaleApplied, SaleState};
 
 /// Bytes of changed products that one line holds; how many more there were is said. A line crosses the wire in one
@@ -253,7 +253,8 @@ fn of_import(action: Action, sale: &SaleName, imported: &Imported, was: Value, m
                 "changed": counts.changed, "unchanged": counts.unchanged, "added": counts.added,
                 "removed": counts.removed, "new_sale": new_sale,
             });
-            let before = if was.as_object().is_some_and(|m| !m.is_empty()) { json!({"products": was}) } else { Value::Null };
+            let before =
+                if was.as_object().is_some_and(|m| !m.is_empty()) { json!({"products": was}) } else { Value::Null };
             let end = if counts.unchanged == counts.rows { ActEnd::Unchanged } else { ActEnd::Done };
             (end, detail(before, is, None))
         }

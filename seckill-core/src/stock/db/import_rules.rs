@@ -96,8 +96,7 @@ pub(super) fn check_catalogue(import: &CatalogueImport, there: &There) -> Result
         }
     }
     if !errors.is_empty() {
-        errors.first.sort_by_key(|error| error.row);
-        return Err(Imported::Rows(errors));
+        return Err(Imported::Rows(errors.in_order()));
     }
     Ok(Plan { new_sale: there.sale.is_none(), fates, counts })
 }

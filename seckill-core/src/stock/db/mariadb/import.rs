@@ -50,7 +50,11 @@ pub(super) async fn catalogue(
     match &import.window {
         Some((zone, window)) if plan.new_sale => insert_sale(&mut script, &import.sale, zone, *window, now),
         _ => {
-            script.add("sale", "UPDATE sale SET updated_at = ").time(now).sql(" WHERE name = ").text(import.sale.as_str());
+            script
+                .add("sale", "UPDATE sale SET updated_at = ")
+                .time(now)
+                .sql(" WHERE name = ")
+                .text(import.sale.as_str());
         }
     }
     session.run(&script).await?;
@@ -101,12 +105,11 @@ async fn there(session: &mut Session, import: &CatalogueImport) -> Result<There,
         };
         script.add("brought", "SELECT product_id, stock FROM product WHERE product_id IN ").list(part.clone(), sku);
     }
-    script
-        .add(
-            "others",
-            "SELECT p.product_id, p.sale, p.currency, p.pages FROM product p JOIN sale s ON s.name = p.sale \
+    script.add(
+        "others",
+        "SELECT p.product_id, p.sale, p.currency, p.pages FROM product p JOIN sale s ON s.name = p.sale \
              WHERE s.state <> 'closed'",
-        );
+    );
     let mut replies = session.run(&script).await?;
     let mut brought: HashMap<Sku, u64> = HashMap::new();
     for row in replies.rows("brought") {
@@ -156,8 +159,8 @@ pub(super) async fn stock(session: &mut Session, import: &StockImport, now: Time
     script.add("sale", "SELECT state FROM sale WHERE name = ").text(import.sale.as_str());
     let mut replies = session.run(&script).await?;
     if let Some(row) = replies.row("earlier") {
-        let same = rows::text(&row, 0)? == import.sale.as_str()
-            && rows::text(&row, 1)? == words::hash_text(import.file);
+        let same =
+            rows::text(&row, 0)? == import.sale.as_str() && rows::text(&row, 1)? == words::hash_text(import.file);
         let rows = (rows::count(&row, 2)?, rows::count(&row, 3)?, rows::count(&row, 4)?);
         let counts =
             ImportCounts { rows: rows.0, changed: rows.0, added: rows.1, removed: rows.2, ..ImportCounts::default() };

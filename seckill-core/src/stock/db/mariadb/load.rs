@@ -314,7 +314,8 @@ fn key_of(row: &sqlx::mysql::MySqlRow, column: usize) -> Result<KeyOf, Fault> {
 }
 
 /// A set in parts of as many as one statement takes; no part is empty.
-fn chunks<T>(set: &BTreeSet<T>) -> impl Iterator<Item = Vec<&T>> {
+/// Parts of at most [`ROWS`], in order.
+pub(super) fn chunks<T>(set: &BTreeSet<T>) -> impl Iterator<Item = Vec<&T>> {
     let mut rest = set.iter();
     std::iter::from_fn(move || {
         let part: Vec<_> = rest.by_ref().take(ROWS).collect();

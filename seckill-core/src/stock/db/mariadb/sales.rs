@@ -162,7 +162,12 @@ fn check(sale: &SaleSpec, there: &There) -> Result<Plan, sale_rules::Refused> {
 }
 
 /// Writes a product, and its stock if it is new to its sale.
-pub(super) fn write_product(script: &mut Script, sale: &SaleName, product: &ProductSpec, fate: Fate) -> Result<(), Fault> {
+pub(super) fn write_product(
+    script: &mut Script,
+    sale: &SaleName,
+    product: &ProductSpec,
+    fate: Fate,
+) -> Result<(), Fault> {
     let pages = serde_json::to_string(&product.pages).map_err(|e| Fault::broken(e.to_string()))?;
     script.add(
         "product",

@@ -49,21 +49,21 @@ pub(super) fn catalogue(
 }
 
 fn touch(tx: &Connection, sale: &SaleName, now: Timestamp) -> Result<(), Fault> {
-    tx.prepare_cached("UPDATE sale SET updated_at = ?2 WHERE name = ?1")?.execute(params![sale.as_str(), now.millis()])?;
+    tx.prepare_cached("UPDATE sale SET updated_at = ?2 WHERE name = ?1")?
+        .execute(params![sale.as_str(), now.millis()])?;
     Ok(())
 }
 
 fn there(tx: &Connection, import: &CatalogueImport) -> Result<There, Fault> {
     let head = tx
         .prepare_cached("SELECT zone, opens, closes, state FROM sale WHERE name = ?1")?
-        .query_row([import.sale.as_str()], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get::<_, String>(3)?))
-        })
+        .query_row([import.sale.as_str()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get::<_, String>(3)?)))
         .optional()?;
     let mut there = There::default();
     if let Some((zone, opens, closes, state)) = head {
         let time = Timestamp::from_millis;
-        there.sale = Some(SaleHead { zone, opens: time(opens), closes: time(closes), state: rows::sale_state(&state)? });
+        there.sale =
+            Some(SaleHead { zone, opens: time(opens), closes: time(closes), state: rows::sale_state(&state)? });
     }
     let mut file = HashSet::new();
     for (_, product) in &import.rows {
