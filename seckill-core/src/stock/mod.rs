@@ -3,8 +3,8 @@
 pub mod adjustment;
 pub mod admin_store;
 pub mod db;
-pub mod live_store;
 pub mod import;
+pub mod live_store;
 pub mod order_feed;
 pub mod payment_store;
 pub(crate) mod queue;

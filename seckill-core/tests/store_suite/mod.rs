@@ -6,6 +6,7 @@ pub mod adjust;
 pub mod admin;
 pub mod attempts;
 pub mod feed;
+pub mod imports;
 pub mod invariants;
 pub mod life;
 pub mod live;
@@ -78,6 +79,11 @@ macro_rules! every_story_on {
                 events_are_read_back_from_any_place,
                 a_standing_is_of_one_moment,
                 a_pass_is_good_once,
+            }
+            imports::{
+                a_catalogue_is_imported_whole_or_not_at_all,
+                a_stock_import_takes_effect_once,
+                the_largest_file_is_one_transaction,
             }
             moves::{
                 db_and_queue_switch_in_one_step,

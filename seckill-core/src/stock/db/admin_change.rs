@@ -9,8 +9,8 @@ use types::{ProductSpec, SaleName, SaleSpec, Sku};
 use super::words::sale_state_text;
 use crate::stock::adjustment::{Adjusted, Adjustment};
 use crate::stock::admin_store::{Act, ActEnd, Acted, Action, Actor, SaleDetail};
-use crate::stock::retention_store::Forgotten;
 use crate::stock::import::{Imported, StockImport};
+use crate::stock::retention_store::Forgotten;
 use crate::stock::store::{SaleApplied, SaleState};
 
 /// Bytes of changed products that one line holds; how many more there were is said. A line crosses the wire in one
