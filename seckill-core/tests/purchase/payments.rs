@@ -262,8 +262,9 @@ pub async fn the_shop_confirms_and_releases_itself(kind: Kind) {
 
 /// Everything that the simulated provider may do, through the real door.
 pub async fn the_simulated_provider_may_do_its_worst(kind: Kind) {
+    type Fate = fn(&mut seckill_core::SimulatedPaymentOptions);
     // Fate, the order's end, the payments' ends.
-    let rows: [(fn(&mut seckill_core::SimulatedPaymentOptions), &str, &str); 6] = [
+    let rows: [(Fate, &str, &str); 6] = [
         (|o| o.double_per_mille = 1000, "paid", "paid"),
         (|o| o.early_per_mille = 1000, "paid", "paid"),
         (|o| o.slow_per_mille = 1000, "paid", "paid"),
