@@ -80,11 +80,17 @@ async fn admit(State(guard): State<Guard>, request: Request, next: Next) -> Resu
     if guard.open || request.uri().path() == "/status/health" {
         return Ok(next.run(request).await);
     }
-    let unknown = |why: String| Problem::new(ProblemKind::UNAUTHENTICATED, why);
-    let token = token(request.headers()).ok_or_else(|| {
-        unknown("send the header Authorization: Bearer <token>, or Basic with the token as password".to_owned())
-    })?;
-    let identity = guard.authenticator.verify(&token).map_err(|e| unknown(e.to_string()))?;
+    let unknown = |why: &str| Problem::new(ProblemKind::UNAUTHENTICATED, why);
+    let headers = request.headers();
+    let identity = match token(headers) {
+        Some(token) => guard.authenticator.verify(&token)?,
+        None if headers.contains_key(header::AUTHORIZATION) => {
+            return Err(unknown("send the header Authorization: Bearer <token>, or Basic with the token as password"));
+        }
+        None => http_kit::auth::session(&*guard.authenticator, request.method(), headers)?.ok_or_else(|| {
+            unknown("send the header Authorization: Bearer <token>, or Basic with the token as password")
+        })?,
+    };
     Caller(identity).require(&READERS)?;
     Ok(next.run(request).await)
 }

@@ -43,4 +43,4 @@ pub trait Area: Sync {
 }
 
 /// All areas; a new one is one line here and its module.
-pub const AREAS: &[&dyn Area] = &[&crate::ingest::Ingest, &crate::purchase::Purchase];
+pub const AREAS: &[&dyn Area] = &[&crate::ingest::Ingest, &crate::purchase::Purchase, &crate::live::Live];

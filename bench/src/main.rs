@@ -6,6 +6,7 @@ mod area;
 mod commands;
 mod figure;
 mod ingest;
+mod live;
 mod machine;
 mod purchase;
 

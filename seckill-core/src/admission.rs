@@ -1,5 +1,5 @@
 //! Admission: what can be refused at the door by the tier table alone, before any path is chosen. It may refuse
-//! early and never accepts; token and flow rules will stand here.
+//! early and never accepts; flow rules will stand here.
 
 use std::time::Duration;
 
@@ -31,6 +31,10 @@ pub(crate) enum Refusal {
     OtherBody,
     /// The purchase token was used by another attempt.
     TokenUsed,
+    /// The sale wants a purchase token, and there is none.
+    TokenMissing,
+    /// The purchase token is not of this buyer and product, or too old.
+    TokenInvalid,
     /// There is no such product in this sale.
     Unknown,
     /// Too many attempts are queued, or every unit left is granted and not decided yet.
@@ -59,6 +63,8 @@ impl Refusal {
             Self::Paused => "paused",
             Self::OtherBody => "other_body",
             Self::TokenUsed => "token_used",
+            Self::TokenMissing => "token_missing",
+            Self::TokenInvalid => "token_invalid",
             Self::Unknown => "unknown",
             Self::Backlog { .. } => "backlog",
             Self::Draining => "draining",
@@ -82,7 +88,11 @@ impl Refusal {
     /// Whether it sounds final to a shopper, so that an earlier decision of the same key must be looked for
     /// before it is said.
     pub(crate) const fn sounds_final(self) -> bool {
-        matches!(self, Self::SoldOut | Self::AllReserved | Self::Limit | Self::Ended)
+        // A token grows too old while its purchase is long done.
+        matches!(
+            self,
+            Self::SoldOut | Self::AllReserved | Self::Limit | Self::Ended | Self::TokenMissing | Self::TokenInvalid
+        )
     }
 }
 

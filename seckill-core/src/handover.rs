@@ -275,6 +275,7 @@ pub(crate) mod tests {
 
     pub(crate) fn row(tier: Tier) -> ProductRow {
         ProductRow {
+            policy: types::SalePolicy::default(),
             state: ProductState {
                 product: Sku::new("lamp").expect("sku"),
                 sale: SaleName::new("s").expect("name"),

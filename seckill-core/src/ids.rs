@@ -34,6 +34,10 @@ impl Ids {
     pub(crate) fn secret(&self) -> [u8; 32] {
         self.0.lock().random()
     }
+    /// Random bytes that name something once.
+    pub(crate) fn bytes(&self) -> [u8; 16] {
+        self.0.lock().random()
+    }
     /// Tells two starts of one core apart; fits a JSON number exactly.
     pub(crate) fn incarnation(&self) -> u64 {
         self.0.lock().random::<u64>() >> 11

@@ -6,6 +6,7 @@
 //! events to shoppers).
 
 mod admission;
+pub mod challenge;
 mod expiry;
 pub mod handover;
 mod http;
@@ -20,6 +21,7 @@ mod outbox;
 pub mod payment;
 mod plan_client;
 mod purchase;
+mod purchase_token;
 mod recent;
 mod reconcile;
 pub mod retention;

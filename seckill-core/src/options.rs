@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use types::{CoreId, Invalid};
 
 use crate::live::options::LiveOptions;
+use crate::purchase_token;
 use crate::retention::RetentionOptions;
 use crate::webhooks::options::WebhookOptions;
 
@@ -40,6 +41,9 @@ pub struct Options {
     /// By how much the clocks of several machines may differ.
     #[serde(with = "types::time::duration_text")]
     pub skew: Duration,
+    /// How long a purchase token is good, where a sale asks for one.
+    #[serde(with = "types::time::duration_text")]
+    pub token_life: Duration,
     /// Longest time that a request waits for a move to end before it gets 503.
     #[serde(with = "types::time::duration_text")]
     pub handover_wait: Duration,
@@ -71,6 +75,7 @@ impl Default for Options {
             reserve_for: Duration::from_secs(15 * 60),
             deadline: Duration::from_secs(10),
             skew: Duration::from_secs(1),
+            token_life: Duration::from_secs(120),
             handover_wait: Duration::from_millis(200),
             partitions: 4,
             payment_provider: PaymentProviderKind::default(),
@@ -90,6 +95,7 @@ impl Options {
         within("reserve_for", self.reserve_for, Duration::from_secs(1), Duration::from_secs(7 * 86_400))?;
         within("deadline", self.deadline, Duration::from_millis(100), MAX_DEADLINE)?;
         within("skew", self.skew, Duration::ZERO, MAX_DEADLINE)?;
+        within("token_life", self.token_life, Duration::from_secs(1), purchase_token::MAX_LIFE)?;
         within("handover_wait", self.handover_wait, Duration::ZERO, MAX_HANDOVER_WAIT)?;
         if self.partitions == 0 || self.partitions > eventlog::MAX_PARTITIONS {
             return Err(Invalid::new(

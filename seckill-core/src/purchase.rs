@@ -10,6 +10,7 @@ use types::{BuyerId, IdempotencyKey, OrderId, Phase, RequestId, SaleName, Sku, T
 
 use crate::admission::{self, Refusal};
 use crate::metrics;
+use crate::purchase_token::Used;
 use crate::recent::{AttemptName, Ended};
 use crate::shared::Shared;
 use crate::stock::queue::backlog::Entered;
@@ -31,6 +32,8 @@ pub(crate) struct Ask {
     pub(crate) product: Sku,
     pub(crate) quantity: u32,
     pub(crate) request: Option<RequestId>,
+    /// The purchase token's text.
+    pub(crate) token: Option<String>,
     /// How long the caller would wait for a decision in place of a ticket.
     pub(crate) wait: Option<Duration>,
 }
@@ -158,6 +161,16 @@ async fn choose_path(shared: &Shared, ask: &Ask, hash: BodyHash) -> PurchaseOutc
     let Some(slot) = slot else {
         return PurchaseOutcome::Refused(Refusal::Unknown);
     };
+    let row = slot.row();
+    let now = shared.now();
+    // A sale that is not open says so, whatever else is missing: before the start there are no tokens.
+    let token = match admission::admit(&row, now) {
+        Err(refusal) => return PurchaseOutcome::Refused(refusal),
+        Ok(()) => match shared.secret.admit_token(&row, &ask.buyer, ask.token.as_deref(), now) {
+            Ok(token) => token,
+            Err(refusal) => return PurchaseOutcome::Refused(refusal),
+        },
+    };
     let started = Instant::now();
     let limit = shared.clock.real(shared.options.handover_wait);
     let mut waiting: Option<(SemaphorePermit<'_>, Instant)> = None;
@@ -172,9 +185,9 @@ async fn choose_path(shared: &Shared, ask: &Ask, hash: BodyHash) -> PurchaseOutc
         let tried = match way(&row, now) {
             Way::Refuse(refusal) => refused(refusal),
             Way::Wait => Try::Stale,
-            Way::By(Tier::Db) => by_db(shared, ask, hash, &slot, &row, now).await,
-            Way::By(Tier::Redis) => by_redis(shared, ask, hash, &slot, &row, now).await,
-            Way::By(Tier::Queue) => by_queue(shared, ask, hash, &slot, &row, now).await,
+            Way::By(Tier::Db) => by_db(shared, ask, hash, &slot, &row, now, &token).await,
+            Way::By(Tier::Redis) => by_redis(shared, ask, hash, &slot, &row, now, &token).await,
+            Way::By(Tier::Queue) => by_queue(shared, ask, hash, &slot, &row, now, &token).await,
         };
         if let Try::Answer(outcome) = tried {
             waited(&waiting, "passed");
@@ -199,7 +212,15 @@ async fn choose_path(shared: &Shared, ask: &Ask, hash: BodyHash) -> PurchaseOutc
     }
 }
 
-async fn by_db(shared: &Shared, ask: &Ask, hash: BodyHash, slot: &Slot, row: &ProductRow, now: Timestamp) -> Try {
+async fn by_db(
+    shared: &Shared,
+    ask: &Ask,
+    hash: BodyHash,
+    slot: &Slot,
+    row: &ProductRow,
+    now: Timestamp,
+    token: &Used,
+) -> Try {
     // A million who ask for nothing left cost a look into the table each, and a read every 50 ms for all of them;
     // a turn of the writer each would take it from other products.
     if row.state.sellable == 0
@@ -217,7 +238,7 @@ async fn by_db(shared: &Shared, ask: &Ask, hash: BodyHash, slot: &Slot, row: &Pr
         deadline: now.plus(shared.options.deadline),
         request: ask.request.clone(),
         order: shared.ids.order(),
-        token: None,
+        token: token.clone(),
     };
     let verdict = match shared.store.decide(vec![attempt], shared.options.reserve_for, now).await {
         Ok(verdicts) => verdicts.into_iter().next(),
@@ -258,7 +279,7 @@ async fn by_db(shared: &Shared, ask: &Ask, hash: BodyHash, slot: &Slot, row: &Pr
     }
 }
 
-fn record(ask: &Ask, hash: BodyHash, deadline: Timestamp) -> AttemptRecord {
+fn record(ask: &Ask, hash: BodyHash, deadline: Timestamp, token: &Used) -> AttemptRecord {
     AttemptRecord {
         buyer: ask.buyer.clone(),
         key: ask.key.clone(),
@@ -267,7 +288,7 @@ fn record(ask: &Ask, hash: BodyHash, deadline: Timestamp) -> AttemptRecord {
         quantity: ask.quantity,
         deadline,
         request: ask.request.clone(),
-        token: None,
+        token: token.clone(),
         grant: None,
     }
 }
@@ -296,8 +317,16 @@ async fn none_left(shared: &Shared, slot: &Slot) -> Try {
     if row.state.sellable == 0 { refused(admission::short(&row, 1)) } else { Try::Stale }
 }
 
-async fn by_redis(shared: &Shared, ask: &Ask, hash: BodyHash, slot: &Slot, row: &ProductRow, now: Timestamp) -> Try {
-    let attempt = record(ask, hash, now.plus(shared.options.deadline));
+async fn by_redis(
+    shared: &Shared,
+    ask: &Ask,
+    hash: BodyHash,
+    slot: &Slot,
+    row: &ProductRow,
+    now: Timestamp,
+    token: &Used,
+) -> Try {
+    let attempt = record(ask, hash, now.plus(shared.options.deadline), token);
     let waiter = ask.wait.and_then(|_| shared.recent.wait_for(attempt.name()));
     match redis_path::send(shared, row, attempt.clone()).await {
         Sent::Appended => {
@@ -313,12 +342,20 @@ async fn by_redis(shared: &Shared, ask: &Ask, hash: BodyHash, slot: &Slot, row: 
     }
 }
 
-async fn by_queue(shared: &Shared, ask: &Ask, hash: BodyHash, slot: &Slot, row: &ProductRow, now: Timestamp) -> Try {
+async fn by_queue(
+    shared: &Shared,
+    ask: &Ask,
+    hash: BodyHash,
+    slot: &Slot,
+    row: &ProductRow,
+    now: Timestamp,
+    token: &Used,
+) -> Try {
     // With nothing sellable the queue would only say later what the table says now.
     if row.state.sellable == 0 {
         return too_few(shared, ask, slot).await;
     }
-    let attempt = record(ask, hash, now.plus(shared.options.deadline));
+    let attempt = record(ask, hash, now.plus(shared.options.deadline), token);
     let waiter = ask.wait.and_then(|_| shared.recent.wait_for(attempt.name()));
     match queue_path::send(shared, row, attempt.clone()).await {
         Ok(Entered::At { ahead, estimate }) => {

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use types::plan::ProductState;
 use types::{Clock, Generation, Invalid};
 
+use crate::challenge::{Challenge, ProofOfWork};
 use crate::handover::MoveDone;
 use crate::http::{self, App};
 use crate::ids::Ids;
@@ -127,6 +128,10 @@ impl CoreHandle {
     /// Attempts that are queued and not decided yet.
     pub fn backlog(&self) -> u64 {
         self.shared.backlog.len()
+    }
+    /// Connections of live updates that are open.
+    pub fn live_connections(&self) -> usize {
+        self.shared.live.open()
     }
     /// Moves from now on; a reader that falls behind by more than 1,024 misses the oldest.
     pub fn moves(&self) -> broadcast::Receiver<MoveDone> {
@@ -247,7 +252,8 @@ impl SeckillCore {
         let shared = Arc::new(share(options, ports, ticket_secret, Ids::from_entropy()).await?);
         let mover = Arc::new(Mover::new(shared.clone(), plan.clone()));
         let desk = Arc::new(PaymentDesk::new(Payments::nobody(), sql.clone()));
-        let app = App { shared: shared.clone(), sql, plan, mover, desk };
+        let challenge = Arc::new(ProofOfWork::new(shared.secret.clone()));
+        let app = App { shared: shared.clone(), sql, plan, mover, desk, challenge };
         Ok(Self { shared, app, authenticator, extra_private, public, private, admin })
     }
 
@@ -255,6 +261,13 @@ impl SeckillCore {
     #[must_use]
     pub fn with_payments(mut self, payments: Payments) -> Self {
         self.app.desk = Arc::new(PaymentDesk::new(payments, self.app.sql.clone()));
+        self
+    }
+
+    /// Asks for this before it gives out a purchase token. Without it, for the proof of work of the sale's policy.
+    #[must_use]
+    pub fn with_challenge(mut self, challenge: Arc<dyn Challenge>) -> Self {
+        self.app.challenge = challenge;
         self
     }
 

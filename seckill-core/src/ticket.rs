@@ -50,6 +50,14 @@ pub(crate) struct Ticket {
 }
 
 impl TicketSecret {
+    /// What only this fleet can say of `text`; `label` keeps one use of the secret apart from every other.
+    pub(crate) fn keyed(&self, label: &[u8], text: &[u8]) -> Hmac<Sha256> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes a key of any length");
+        mac.update(label);
+        mac.update(text);
+        mac
+    }
+
     fn mac(&self, buyer: &BuyerId, payload: &[u8]) -> Hmac<Sha256> {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes a key of any length");
         mac.update(b"seckill ticket 1\0");

@@ -24,7 +24,7 @@ use seckill_core::stock::db::sqlite::{SqliteStore, SqliteStoreOptions};
 use seckill_core::stock::redis::LeaseStore;
 use seckill_core::stock::redis::server::{NodeAddress, RedisLeases, RedisLeasesOptions};
 use seckill_core::stock::sql_store::SqlStore;
-use seckill_core::{InProcessLeases, Options, SeckillCore, TicketSecret};
+use seckill_core::{CallbackKeys, ExternalProvider, InProcessLeases, Options, Payments, SeckillCore, TicketSecret};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 use types::{Clock, IdempotencyKey, SaleName, Sku, SystemClock};
@@ -118,7 +118,10 @@ async fn core(arguments: Arguments, stop: CancellationToken) -> anyhow::Result<(
     let extra = Router::new().route("/metrics", get(move || std::future::ready(shown.render())));
     let tokens: SharedAuthenticator = Arc::new(Tokens::new(SECRET));
     let secret = TicketSecret::new(SECRET)?;
+    // Many sockets, where the run is about them; otherwise it changes nothing.
+    let _handles = crate::live::more_handles()?;
     let core = SeckillCore::new(options, store, leases, log, clock, tokens, secret, extra).await?;
+    let core = core.with_payments(Payments::new(ExternalProvider, CallbackKeys::new(SECRET, None)?));
     let handle = core.handle();
     tokio::spawn(async move {
         loop {

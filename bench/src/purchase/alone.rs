@@ -53,8 +53,14 @@ async fn measure(store: Arc<dyn StockStore>, span: Duration) -> anyhow::Result<f
         pages: vec![PageId::new("hot")?],
     };
     let name = SaleName::new("bench")?;
-    let sale =
-        SaleSpec { name, zone: "UTC".into(), opens: now.minus(hour), closes: now.plus(hour), products: vec![product] };
+    let sale = SaleSpec {
+        policy: types::SalePolicy::default(),
+        name,
+        zone: "UTC".into(),
+        opens: now.minus(hour),
+        closes: now.plus(hour),
+        products: vec![product],
+    };
     store.apply_sale(sale, now).await?;
     let begun = Instant::now();
     let mut tasks = tokio::task::JoinSet::new();

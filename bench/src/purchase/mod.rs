@@ -3,7 +3,7 @@
 //! cores, so the generator is part of every limit. Orders are counted in SQL, never by answers.
 
 mod alone;
-mod place;
+pub mod place;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

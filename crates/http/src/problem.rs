@@ -31,6 +31,8 @@ impl ProblemKind {
     pub const UNAUTHENTICATED: Self = Self::new("unauthenticated", "Authentication required", StatusCode::UNAUTHORIZED);
     /// The caller's roles do not allow this.
     pub const FORBIDDEN: Self = Self::new("forbidden", "Not allowed for your role", StatusCode::FORBIDDEN);
+    /// A page of another place sent it, with a session that the browser added by itself.
+    pub const FOREIGN_PAGE: Self = Self::new("foreign-page", "Not from a page of another place", StatusCode::FORBIDDEN);
     /// There is no such thing, or it is not the caller's.
     pub const NOT_FOUND: Self = Self::new("not-found", "Not found", StatusCode::NOT_FOUND);
     /// The route exists for other methods.
@@ -50,11 +52,12 @@ impl ProblemKind {
     pub const INTERNAL: Self = Self::new("internal", "Internal error", StatusCode::INTERNAL_SERVER_ERROR);
 
     /// Those above: every listener may answer with them.
-    pub const COMMON: [Self; 12] = [
+    pub const COMMON: [Self; 13] = [
         Self::MALFORMED,
         Self::INVALID_FIELD,
         Self::UNAUTHENTICATED,
         Self::FORBIDDEN,
+        Self::FOREIGN_PAGE,
         Self::NOT_FOUND,
         Self::METHOD,
         Self::TOO_LARGE,

@@ -1,18 +1,27 @@
 //! A listener: bound before it serves (so that port 0 and a port in use are known at start), hardened
-//! with limits, stopped gracefully.
+//! with limits, stopped gracefully. Who sends a request slowly, or none at all, loses his connection.
 
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::Request;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Request};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use tokio::net::TcpListener;
+use axum::serve::Listener;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt as _;
 use tower_http::limit::RequestBodyLimitLayer;
 use types::RequestId;
 
@@ -20,6 +29,16 @@ use crate::{Problem, ProblemKind};
 
 /// The header that carries a request's id from the edge to the order event and back in the answer.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Longest time until a request's head is there, and that an idle connection is kept: whoever sends a header a
+/// minute, or nothing, must not hold a place. A proxy in front should close its idle connections earlier.
+pub const HEAD_TIME: Duration = Duration::from_secs(30);
+/// Headers of one request: a browser and two proxies send some 40. One more is answered with 431.
+pub const MAX_HEADERS: usize = 100;
+/// Bytes of a request's head: two long tokens and a long address.
+const MAX_HEAD: usize = 64 * 1024;
+/// Connections of one listener, WebSockets not counted: a thousand times the requests that are served at once.
+const MAX_CONNECTIONS: usize = 50_000;
 
 /// What one listener allows.
 #[derive(Debug, Clone, Copy)]
@@ -65,8 +84,60 @@ impl Listening {
     }
     /// Serves until `shutdown` resolves, then finishes what is in flight.
     pub async fn serve(self, router: Router, shutdown: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
-        let service = router.into_make_service_with_connect_info::<SocketAddr>();
-        axum::serve(self.listener, service).with_graceful_shutdown(shutdown).await
+        let Self { mut listener, .. } = self;
+        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let (stopping, open) = (CancellationToken::new(), TaskTracker::new());
+        tokio::pin!(shutdown);
+        loop {
+            // At the bound nothing is accepted: the kernel's own queue holds who comes next, and refuses beyond it.
+            let next = async {
+                let place = places.clone().acquire_owned().await;
+                // Waits out what passes by itself, such as too few file handles.
+                let (stream, peer) = Listener::accept(&mut listener).await;
+                (place, stream, peer)
+            };
+            let (place, stream, peer) = tokio::select! {
+                biased;
+                () = &mut shutdown => break,
+                next = next => next,
+            };
+            let (router, stopping) = (router.clone(), stopping.clone());
+            open.spawn(async move {
+                connection(stream, peer, router, stopping).await;
+                drop(place);
+            });
+        }
+        drop(listener);
+        stopping.cancel();
+        open.close();
+        open.wait().await;
+        Ok(())
+    }
+}
+
+/// One connection, to its end or until it has become something else (a WebSocket).
+async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, stopping: CancellationToken) {
+    // Small answers go out at once; a socket that cannot do that still serves.
+    let _slower = stream.set_nodelay(true);
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(ConnectInfo(peer));
+        router.clone().oneshot(request)
+    });
+    let mut http = hyper::server::conn::http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_headers(MAX_HEADERS).max_buf_size(MAX_HEAD);
+    let serving = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
+    tokio::pin!(serving);
+    let ended = tokio::select! {
+        ended = &mut serving => ended,
+        () = stopping.cancelled() => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = ended {
+        // Of the client's making, and as often as he likes: not for the log of a busy shop.
+        tracing::debug!(%peer, %error, "a connection broke");
     }
 }
 
@@ -74,7 +145,7 @@ impl Listening {
 /// answers for unknown routes and methods. What can be done in one layer is: each costs every request an allocated
 /// future and a copy of the stack below it.
 pub fn harden(router: Router, limits: Limits) -> Router {
-    let permits = std::sync::Arc::new(Semaphore::new(limits.concurrent));
+    let permits = Arc::new(Semaphore::new(limits.concurrent));
     let around = move |mut request: Request, next: Next| {
         let permits = permits.clone();
         async move {

@@ -129,6 +129,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Secret files.
     pub secrets: SecretFiles,
+    /// Who is believed, and how dashboards log in.
+    pub identity: identity::IdentityOptions,
     /// The event log.
     pub event_log: EventLogConfig,
     /// Stock and orders.
@@ -153,6 +155,7 @@ impl Default for Config {
             mode: Mode::Demo,
             data_dir: PathBuf::from("data"),
             secrets: SecretFiles::default(),
+            identity: identity::IdentityOptions::default(),
             event_log: EventLogConfig::default(),
             stock: StockConfig::default(),
             leases: LeasesConfig::default(),
@@ -263,10 +266,18 @@ impl Config {
         note("analyzer", self.analyzer.check());
         note("control_plane", self.control_plane.check());
         note("core", self.core.check());
-        if self.mode == Mode::Production {
+        note("identity", self.identity.check());
+        if self.mode == Mode::Production && self.identity.issuers.is_empty() {
             wrong.push(
-                "mode: production needs an external token issuer; this build has only the built-in one, which production refuses"
+                "identity.issuers: production needs an external token issuer ([[identity.issuers]]); the built-in one \
+                 is for demos"
                     .to_owned(),
+            );
+        }
+        if self.mode == Mode::Production && self.identity.login.issuer.is_some() && self.secrets.session_file.is_none()
+        {
+            wrong.push(
+                "secrets.session_file: dashboards log in, so their sessions need a secret of their own".to_owned(),
             );
         }
         if wrong.is_empty() { Ok(()) } else { Err(anyhow!("{}", wrong.join("\n"))) }
@@ -320,7 +331,18 @@ mod tests {
         Jail::expect_with(|jail| {
             jail.set_env("SECKILL_MODE", "production");
             let error = Layers::stack(None, &[]).expect("stacks").config().expect_err("refused");
-            assert!(error.to_string().contains("production"), "{error}");
+            assert!(error.to_string().contains("identity.issuers"), "{error}");
+            jail.create_file(
+                "s.toml",
+                "[[identity.issuers]]\nissuer = \"https://login.shop.example\"\naudience = \"seckill\"\n\
+                 everybody = [\"shopper\"]\nroles = { shop-ops = \"operator\" }\n",
+            )?;
+            let config = Layers::stack(Some(Path::new("s.toml")), &[]).expect("stacks").config().expect("it starts");
+            assert_eq!(config.identity.issuers[0].roles["shop-ops"], types::Role::Operator);
+            jail.set_env("SECKILL_IDENTITY__LOGIN__ISSUER", "https://login.shop.example");
+            let error = Layers::stack(Some(Path::new("s.toml")), &[]).expect("stacks").config().expect_err("refused");
+            let text = error.to_string();
+            assert!(text.contains("identity.login.client_id") && text.contains("secrets.session_file"), "{text}");
             Ok(())
         });
     }

@@ -51,7 +51,7 @@ impl House {
         let open = site.config.analyzer.listen.ip().is_loopback();
         let analyzer = site.analyzer(if open { overview.router() } else { Router::new() }).await?;
         let collector = site.collector().await?;
-        let Site { log, issuer, metrics, .. } = site;
+        let Site { log, issuer, outside, metrics, .. } = site;
 
         let stop = CancellationToken::new();
         let mut house = Self {
@@ -77,6 +77,7 @@ impl House {
         };
         let fold = telemetry::upkeep(metrics, stop.clone());
         house.tasks.spawn_endless("telemetry", fold);
+        house.tasks.spawn_endless("identity", outside.run(stop.clone()));
         house.tasks.spawn_endless("overview", overview.follow(sources, stop));
         Ok(house)
     }

@@ -1,17 +1,19 @@
-//! The built-in issuer of the demo and of development: signs and verifies HS256 tokens with a secret of
-//! this installation, and knows the service token by which the control plane reaches the cores. It must
-//! never run in production.
+//! Whom this installation believes: the control plane by its secret, people by the configured issuers, and in a demo
+//! by the built-in issuer, which signs HS256 tokens with a secret of this installation and must never be believed in
+//! production.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http_kit::VerifiedTokens;
+use identity::OutsideTokens;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 use types::{AuthError, Authenticator, BuyerId, Clock, Identity, Role, Timestamp};
 
-use crate::secrets::Secret;
+use crate::config::{Config, Mode};
+use crate::secrets::{Secret, Secrets};
 
 /// Name in `iss` and `aud`: a token of another installation's purpose is refused.
 const ISSUER: &str = "seckill-demo";
@@ -94,6 +96,50 @@ impl Authenticator for DemoIssuer {
     }
 }
 
+/// A token of the built-in issuer for a command that was given none.
+pub fn local_token(config: &Config, subject: &str, roles: &[Role], life: Duration) -> anyhow::Result<String> {
+    anyhow::ensure!(
+        config.mode == Mode::Demo,
+        "in production tokens come from the configured issuers (identity.issuers); give one with --token or SECKILL_TOKEN"
+    );
+    let secrets = Secrets::load(&config.secrets, &config.data_dir, config.mode.makes_secrets())?;
+    let issuer = DemoIssuer::new(&secrets.issuer, secrets.control, Arc::new(types::SystemClock::new()));
+    issuer.issue(&BuyerId::new(subject)?, roles, life)
+}
+
+/// Everybody who may call.
+pub struct Callers {
+    control: Secret,
+    /// In a demo alone.
+    built_in: Option<Arc<DemoIssuer>>,
+    outside: Arc<OutsideTokens>,
+}
+
+impl Callers {
+    /// The control plane by its secret, people by `outside`, and by `built_in` where it is believed.
+    pub fn new(control: Secret, built_in: Option<Arc<DemoIssuer>>, outside: Arc<OutsideTokens>) -> Self {
+        Self { control, built_in, outside }
+    }
+}
+
+impl Authenticator for Callers {
+    fn verify(&self, bearer: &str) -> Result<Identity, AuthError> {
+        if self.control.equals(bearer.as_bytes()) {
+            let subject = BuyerId::new("control-plane").map_err(|_| AuthError::Invalid)?;
+            return Ok(Identity { subject, roles: BTreeSet::from([Role::Control]) });
+        }
+        match self.built_in.as_ref().map(|issuer| issuer.verify(bearer)) {
+            Some(Ok(identity)) => Ok(identity),
+            Some(Err(AuthError::Expired)) => Err(AuthError::Expired),
+            Some(Err(_)) | None => self.outside.verify(bearer),
+        }
+    }
+
+    fn session(&self, cookie: &str) -> Result<Identity, AuthError> {
+        self.outside.session(cookie)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,5 +178,22 @@ mod tests {
             assert_eq!(issuer.verify(bad), Err(AuthError::Invalid), "{bad}");
         }
         assert!(issuer.verify("control-plane-token").is_ok_and(|i| i.is(Role::Control)));
+    }
+
+    #[test]
+    fn production_believes_no_token_of_the_built_in_issuer() {
+        let clock = Arc::new(ManualClock::at(Timestamp::from_seconds(1_000_000)));
+        let built_in = Arc::new(issuer(&clock));
+        let ann = BuyerId::new("ann").expect("a buyer");
+        let token = built_in.issue(&ann, &[Role::Admin], Duration::from_secs(60)).expect("it signs");
+        let callers = |built_in| {
+            let clock: Arc<dyn Clock> = clock.clone();
+            let outside = OutsideTokens::new(&identity::IdentityOptions::default(), None, &clock).expect("no issuers");
+            Callers::new(Secret::new(b"control-plane-token".to_vec()), built_in, Arc::new(outside))
+        };
+        assert!(callers(Some(built_in)).verify(&token).is_ok_and(|i| i.is(Role::Admin)), "a demo does");
+        assert_eq!(callers(None).verify(&token), Err(AuthError::Invalid));
+        assert!(callers(None).verify("control-plane-token").is_ok_and(|i| i.is(Role::Control)));
+        assert_eq!(callers(None).session("x.y"), Err(AuthError::Invalid), "nobody can log in");
     }
 }

@@ -49,8 +49,10 @@ impl fmt::Debug for Secret {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SecretFiles {
-    /// Signs the built-in issuer's tokens.
+    /// Signs the built-in issuer's tokens; in production there is none, and this is not read.
     pub issuer_file: Option<PathBuf>,
+    /// Seals the sessions of dashboards; in production it is only needed where they log in (`identity.login`).
+    pub session_file: Option<PathBuf>,
     /// Signs tickets.
     pub ticket_file: Option<PathBuf>,
     /// Keys the visitors' hashes.
@@ -66,8 +68,10 @@ pub struct SecretFiles {
 /// All secrets of one installation.
 #[derive(Debug, Clone)]
 pub struct Secrets {
-    /// Signs the built-in issuer's tokens.
+    /// Signs the built-in issuer's tokens. In production made up anew by each process, so that none is good.
     pub issuer: Secret,
+    /// Seals the sessions of dashboards; none in production without a file.
+    pub session: Option<Secret>,
     /// Signs tickets.
     pub ticket: Secret,
     /// Keys the visitors' hashes.
@@ -90,8 +94,14 @@ impl Secrets {
             }
             None => made_once(&data_dir.join("secrets").join(name)),
         };
+        let issuer = if may_make { one("issuer", &files.issuer_file)? } else { Secret(made().into_bytes()) };
+        let session = match &files.session_file {
+            None if !may_make => None,
+            file => Some(one("session", file)?),
+        };
         Ok(Self {
-            issuer: one("issuer", &files.issuer_file)?,
+            issuer,
+            session,
             ticket: one("ticket", &files.ticket_file)?,
             visitor: one("visitor", &files.visitor_file)?,
             control: one("control", &files.control_file)?,
@@ -104,7 +114,8 @@ impl Secrets {
     }
 }
 
-fn read(path: &Path) -> anyhow::Result<Secret> {
+/// The secret in this file.
+pub fn read(path: &Path) -> anyhow::Result<Secret> {
     let text = fs::read(path).with_context(|| format!("cannot read the secret file {}", path.display()))?;
     let bytes = text.trim_ascii().to_vec();
     if bytes.len() < SHORTEST {
@@ -113,13 +124,17 @@ fn read(path: &Path) -> anyhow::Result<Secret> {
     Ok(Secret(bytes))
 }
 
+fn made() -> String {
+    rand::random::<[u8; BYTES]>().iter().map(|b| format!("{b:02x}")).collect()
+}
+
 fn made_once(path: &Path) -> anyhow::Result<Secret> {
     if path.exists() {
         return read(path);
     }
     let dir = path.parent().context("a secret lies in a directory")?;
     fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
-    let text: String = rand::random::<[u8; BYTES]>().iter().map(|b| format!("{b:02x}")).collect();
+    let text = made();
     // Written aside and then given its name, so that a kill in between never leaves half a secret; by a link, which
     // refuses a name that is taken, since several services may start on one directory at once.
     let aside = path.with_extension(format!("new-{}-{:08x}", std::process::id(), rand::random::<u32>()));
@@ -153,7 +168,7 @@ mod tests {
         assert_ne!(first.ticket.bytes(), first.issuer.bytes());
         assert_eq!(format!("{:?}", first.ticket), "Secret(…)");
         let refused = Secrets::load(&SecretFiles::default(), dir.path(), false).expect_err("refused");
-        assert!(refused.to_string().contains("secrets.issuer_file"), "{refused}");
+        assert!(refused.to_string().contains("secrets.ticket_file"), "{refused}");
     }
 
     #[test]

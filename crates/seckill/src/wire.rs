@@ -11,6 +11,7 @@ use axum::Router;
 use collector::Collector;
 use control_plane::{ControlPlane, CoreToken};
 use eventlog::{EventLog, MemoryLog, SqliteLog};
+use identity::{Login, LoginSecret, OutsideTokens};
 use metrics_exporter_prometheus::PrometheusHandle;
 use seckill_core::stock::db::sqlite::{SqliteStore, SqliteStoreOptions};
 use seckill_core::stock::redis::LeaseStore;
@@ -22,8 +23,8 @@ use seckill_core::{
 use types::{Authenticator, Clock};
 
 use crate::config::{Config, EventLogProvider, LeasesProvider, Mode, StockProvider};
-use crate::identity::DemoIssuer;
-use crate::secrets::Secrets;
+use crate::identity::{Callers, DemoIssuer};
+use crate::secrets::{self, Secrets};
 use crate::telemetry;
 
 #[cfg(feature = "kafka")]
@@ -70,10 +71,13 @@ pub struct Site {
     pub log: Arc<dyn EventLog>,
     /// The process's clock.
     pub clock: Arc<dyn Clock>,
-    /// Signs demo tokens.
+    /// Signs demo tokens; believed in a demo alone.
     pub issuer: Arc<DemoIssuer>,
+    /// Tokens of the configured issuers; to be run beside the services.
+    pub outside: Arc<OutsideTokens>,
     /// The process's metrics.
     pub metrics: PrometheusHandle,
+    callers: Arc<Callers>,
     secrets: Secrets,
 }
 
@@ -85,13 +89,29 @@ impl Site {
         let secrets = Secrets::load(&config.secrets, &data, config.mode.makes_secrets())?;
         let metrics = telemetry::metrics()?;
         let issuer = Arc::new(DemoIssuer::new(&secrets.issuer, secrets.control.clone(), clock.clone()));
+        let session = secrets.session.as_ref().map(|secret| LoginSecret::new(secret.bytes())).transpose();
+        let outside = OutsideTokens::new(&config.identity, session.context("secrets.session_file")?, &clock);
+        let outside = Arc::new(outside.context("identity.issuers")?);
+        let built_in = (config.mode == Mode::Demo).then(|| issuer.clone());
+        let callers = Arc::new(Callers::new(secrets.control.clone(), built_in, outside.clone()));
         place_in(&data, &mut config, &secrets)?;
         let log = event_log(&config, clock.clone()).context("event_log")?;
-        Ok(Self { config, log, clock, issuer, metrics, secrets })
+        Ok(Self { config, log, clock, issuer, outside, metrics, callers, secrets })
     }
 
     fn authenticator(&self) -> Arc<dyn Authenticator> {
-        self.issuer.clone()
+        self.callers.clone()
+    }
+
+    /// `/auth/…` for a listener that serves a dashboard; nothing where nobody can log in.
+    pub fn login(&self) -> anyhow::Result<Router> {
+        let options = &self.config.identity.login;
+        let Some(name) = &options.issuer else { return Ok(Router::new()) };
+        let issuer = self.outside.issuer(name).context("identity.login.issuer is none of identity.issuers")?;
+        let sessions = self.outside.sessions().context("secrets.session_file is not set")?;
+        let secret = options.client_secret_file.as_deref().map(secrets::read).transpose();
+        let secret = secret.context("identity.login.client_secret_file")?.map(|secret| secret.text()).transpose()?;
+        Ok(Arc::new(Login::new(options.clone(), secret, issuer, sessions)).router())
     }
 
     /// Purchases, on the stock and lease stores that are configured.
@@ -118,7 +138,7 @@ impl Site {
             self.clock.clone(),
             self.authenticator(),
             CoreToken::new(self.secrets.control.text()?)?,
-            Router::new(),
+            self.login()?,
         );
         control_plane.await.context("control-plane")
     }
@@ -126,6 +146,7 @@ impl Site {
     /// Heat, with `extra` routes on its listener.
     pub async fn analyzer(&self, extra: Router) -> anyhow::Result<Analyzer> {
         let options = self.config.analyzer.clone();
+        let extra = extra.merge(self.login()?);
         let analyzer = Analyzer::new(options, self.log.clone(), self.clock.clone(), self.authenticator(), extra);
         analyzer.await.context("analyzer")
     }

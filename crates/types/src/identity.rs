@@ -98,10 +98,18 @@ pub enum AuthError {
     /// Its `exp` has passed.
     #[error("the bearer token has expired")]
     Expired,
+    /// Its issuer's keys are not here (yet): the same token may be good in a moment.
+    #[error("the keys of the token's issuer are being fetched; try again")]
+    Unavailable,
 }
 
 /// Port: turns a bearer token into a verified caller. Must pin the algorithm and compare in constant time.
 pub trait Authenticator: Send + Sync + 'static {
     /// Verifies `bearer` (the text after `Bearer `).
     fn verify(&self, bearer: &str) -> Result<Identity, AuthError>;
+
+    /// Verifies the text of a session's cookie. Without logins no session is good.
+    fn session(&self, _cookie: &str) -> Result<Identity, AuthError> {
+        Err(AuthError::Invalid)
+    }
 }

@@ -21,7 +21,7 @@ pub use identity::{AuthError, Authenticator, Identity, Role};
 pub use ids::{BuyerId, CoreId, IdempotencyKey, LeaseId, OrderId, PageId, PaymentId, RequestId, SaleName, Sku};
 pub use money::{Currency, Money};
 pub use order_event::{OrderEvent, OrderEventKind};
-pub use sale::{ProductSpec, SaleSpec};
+pub use sale::{ProductSpec, SalePolicy, SaleSpec};
 pub use tier::{Epoch, Generation, Nonce, Phase, Tier};
 pub use time::{Clock, ManualClock, SystemClock, Timestamp};
 

@@ -14,6 +14,8 @@ pub const MAX_PRODUCTS: usize = 100_000;
 pub const MAX_STOCK: u64 = 1_000_000_000;
 /// Most units one buyer may hold of one product.
 pub const MAX_LIMIT: u32 = 1_000;
+/// Most leading zero bits of a proof of work: 16 million hashes, some ten seconds of a telephone.
+pub const MAX_PROOF_OF_WORK: u8 = 24;
 /// Longest display name in bytes.
 pub const MAX_DISPLAY_NAME: usize = 200;
 
@@ -37,6 +39,17 @@ pub struct ProductSpec {
     pub pages: Vec<PageId>,
 }
 
+/// What a purchase of a sale needs beside a buyer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SalePolicy {
+    /// A purchase needs a one-time token, which nobody gets before the sale opens: so nobody can prepare his calls.
+    pub token_required: bool,
+    /// Leading zero bits of the proof of work that a token costs; 0 for none.
+    #[schema(maximum = 24)]
+    pub proof_of_work: u8,
+}
+
 /// A checked sale.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SaleSpec {
@@ -48,6 +61,9 @@ pub struct SaleSpec {
     pub opens: Timestamp,
     /// First moment at which they are no longer taken.
     pub closes: Timestamp,
+    /// What a purchase needs.
+    #[serde(default)]
+    pub policy: SalePolicy,
     /// What is sold.
     pub products: Vec<ProductSpec>,
 }
@@ -62,6 +78,8 @@ pub(crate) struct RawSale {
     opens: String,
     closes: String,
     currency: String,
+    #[serde(default)]
+    policy: SalePolicy,
     #[serde(rename = "product", default)]
     products: Vec<RawProduct>,
 }
@@ -102,6 +120,13 @@ impl SaleSpec {
             let n = raw.products.len();
             return Err(Invalid::new("product", format!("{n} products; a sale has 1 to {MAX_PRODUCTS}")));
         }
+        if raw.policy.proof_of_work > MAX_PROOF_OF_WORK {
+            let why = format!("proof_of_work is {}; at most {MAX_PROOF_OF_WORK}", raw.policy.proof_of_work);
+            return Err(Invalid::new("policy", why));
+        }
+        if raw.policy.proof_of_work > 0 && !raw.policy.token_required {
+            return Err(Invalid::new("policy", "proof_of_work is what a token costs, and token_required is not set"));
+        }
         let mut seen = BTreeSet::new();
         let mut pages_seen = BTreeSet::new();
         let mut products = Vec::with_capacity(raw.products.len());
@@ -118,7 +143,8 @@ impl SaleSpec {
             }
             products.push(product);
         }
-        Ok(Self { name: SaleName::new(raw.name)?, zone: raw.zone, opens, closes, products })
+        let name = SaleName::new(raw.name)?;
+        Ok(Self { name, zone: raw.zone, opens, closes, policy: raw.policy, products })
     }
 }
 

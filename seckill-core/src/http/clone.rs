@@ -73,5 +73,5 @@ fn after_pattern(pattern: &SaleDetail, wish: Wish) -> Result<SaleSpec, Problem> 
             (product.sku, product.pages) = (sku, vec![page]);
         }
     }
-    Ok(SaleSpec { name, zone, opens, closes, products })
+    Ok(SaleSpec { name, zone, opens, closes, policy: pattern.spec().policy, products })
 }

@@ -32,6 +32,7 @@ use http_kit::{Limits, SharedAuthenticator, authenticate, harden};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::challenge::Challenge;
 use crate::mover::Mover;
 use crate::payment::desk::PaymentDesk;
 use crate::plan_client::PlanClient;
@@ -57,6 +58,8 @@ pub(crate) struct App {
     pub(crate) plan: Arc<PlanClient>,
     pub(crate) mover: Arc<Mover>,
     pub(crate) desk: Arc<PaymentDesk>,
+    /// What a purchase token costs.
+    pub(crate) challenge: Arc<dyn Challenge>,
 }
 
 /// Shoppers' routes.
@@ -66,6 +69,7 @@ fn public_routes() -> OpenApiRouter<App> {
         .routes(routes!(sales::one))
         .routes(routes!(sales::product))
         .routes(routes!(sales::availability))
+        .routes(routes!(shopping::token))
         .routes(routes!(shopping::purchase))
         .routes(routes!(shopping::ticket))
         .routes(routes!(orders::list))

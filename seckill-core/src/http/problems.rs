@@ -19,6 +19,15 @@ const NOT_OPEN: ProblemKind = ProblemKind::new("not-open", "The sale has not ope
 const PAUSED: ProblemKind = ProblemKind::new("paused", "The sale is paused", StatusCode::SERVICE_UNAVAILABLE);
 const KEY_REUSED: ProblemKind =
     ProblemKind::new("key-reused", "Idempotency-Key used for something else", StatusCode::UNPROCESSABLE_ENTITY);
+const TOKEN_REQUIRED: ProblemKind =
+    ProblemKind::new("token-required", "This sale needs a purchase token", StatusCode::UNPROCESSABLE_ENTITY);
+/// A purchase token of another buyer or product, or too old.
+const TOKEN_INVALID: ProblemKind =
+    ProblemKind::new("token-invalid", "Not a good purchase token", StatusCode::UNPROCESSABLE_ENTITY);
+/// A purchase token costs something first: what, stands in `challenge`.
+pub(super) const CHALLENGE: ProblemKind =
+    ProblemKind::new("challenge-required", "Solve the challenge first", StatusCode::PRECONDITION_REQUIRED);
+/// The purchase token was used by another attempt.
 const TOKEN_USED: ProblemKind = ProblemKind::new("token-used", "Purchase token already used", StatusCode::CONFLICT);
 const BACKLOG: ProblemKind = ProblemKind::new("backlog", "Too many attempts", StatusCode::TOO_MANY_REQUESTS);
 const MOVING: ProblemKind =
@@ -83,6 +92,9 @@ pub(super) const ALL: &[ProblemKind] = &[
     NOT_OPEN,
     PAUSED,
     KEY_REUSED,
+    TOKEN_REQUIRED,
+    TOKEN_INVALID,
+    CHALLENGE,
     TOKEN_USED,
     BACKLOG,
     MOVING,
@@ -141,6 +153,14 @@ pub(super) fn refusal(refusal: Refusal) -> Problem {
             Problem::new(KEY_REUSED, "this Idempotency-Key belongs to another purchase; use a new one")
         }
         Refusal::TokenUsed => Problem::new(TOKEN_USED, "this purchase token was used with another key"),
+        Refusal::TokenMissing => {
+            let why = "get one from POST /v1/sales/{sale}/products/{product}/token and send it as `token`";
+            Problem::new(TOKEN_REQUIRED, why).field("token")
+        }
+        Refusal::TokenInvalid => {
+            Problem::new(TOKEN_INVALID, "it is not yours, not for this product, or too old; get a new one")
+                .field("token")
+        }
         Refusal::Unknown => Problem::new(ProblemKind::NOT_FOUND, "no such product in this sale"),
         Refusal::Backlog { retry_after } => {
             Problem::new(BACKLOG, "too many attempts wait for a decision; try again").retry_after(seconds(retry_after))

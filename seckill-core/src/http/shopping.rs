@@ -15,6 +15,8 @@ use super::App;
 use super::extract::{IdempotencyKeyHeader, Key, Named2, Object, PreferWait, Request, Shopper, Wait, unknown};
 use super::problems;
 use super::view::{OrderView, Pending, TicketView};
+use crate::admission::{self, Refusal};
+use crate::challenge::MAX_ANSWER;
 use crate::purchase::{self, Ask, PurchaseOutcome, TicketState};
 use crate::stock::store::OrderRow;
 
@@ -25,9 +27,10 @@ use crate::stock::store::OrderRow;
 pub(super) struct Body {
     #[schema(minimum = 1, maximum = 1000)]
     quantity: u32,
-    /// No sale asks for purchase tokens yet: only `null` is taken.
-    #[serde(default, rename = "token")]
-    _token: Option<()>,
+    /// From `POST …/token`, where the sale asks for one.
+    #[serde(default)]
+    #[schema(max_length = 80)]
+    token: Option<String>,
 }
 
 /// Buys. The same key has the same answer for ever; a refusal at the door (409 `all-reserved`, 410, 425, 429, 503)
@@ -39,7 +42,7 @@ pub(super) struct Body {
         (status = 202, body = Pending, description = "On its way, with a ticket",
             headers(("Location" = String), ("Retry-After" = u64)))),
     extensions(("x-problems" = json!(["sold-out", "all-reserved", "limit", "deadline", "sale-ended", "not-open",
-        "paused", "key-reused", "token-used", "backlog", "draining", "unavailable"]))))]
+        "paused", "key-reused", "token-required", "token-invalid", "token-used", "backlog", "draining", "unavailable"]))))]
 pub(super) async fn purchase(
     State(app): State<App>,
     Shopper(buyer): Shopper,
@@ -55,7 +58,8 @@ pub(super) async fn purchase(
     }
     let id = request.as_ref().map_or("", |r| r.as_str()).to_owned();
     let span = tracing::debug_span!("purchase", request = id, product = %product);
-    let ask = Ask { buyer: buyer.clone(), key, sale, product, quantity: body.quantity, request, wait };
+    let ask =
+        Ask { buyer: buyer.clone(), key, sale, product, quantity: body.quantity, request, token: body.token, wait };
     async {
         let outcome = purchase::purchase(&app.shared, ask).await;
         tracing::debug!(outcome = outcome_name(&outcome), "answered");
@@ -114,6 +118,57 @@ fn created(row: OrderRow) -> Result<Response, Problem> {
     let order = row.order;
     let mut response = (StatusCode::CREATED, Json(OrderView::from(row))).into_response();
     response.headers_mut().insert(header::LOCATION, location(&format!("/v1/orders/{order}"))?);
+    Ok(response)
+}
+
+/// What was solved for a token, where the sale asks for that.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = TokenWish)]
+pub(super) struct Wish {
+    /// The solution of the challenge that a call without it was answered with.
+    #[serde(default)]
+    #[schema(max_length = 2048)]
+    answer: Option<String>,
+}
+
+/// A new purchase token.
+#[derive(serde::Serialize, utoipa::ToSchema)]
+pub(super) struct TokenView {
+    token: String,
+    expires_at: types::Timestamp,
+}
+
+/// A one-time token for a purchase of this product by this shopper, not before the sale is open. Where the sale's
+/// policy asks for work first, the refusal `challenge-required` says which, and a second call brings the answer.
+#[utoipa::path(post, path = "/v1/sales/{sale}/products/{product}/token", tag = "purchase",
+    params(("sale" = SaleName, Path), ("product" = Sku, Path)),
+    request_body = Wish, security(("bearer" = ["shopper"])),
+    responses((status = 201, body = TokenView, description = "The token; it is good once and for a short time")),
+    extensions(("x-problems" = json!(["sale-ended", "not-open", "paused", "challenge-required"]))))]
+pub(super) async fn token(
+    State(app): State<App>,
+    Shopper(buyer): Shopper,
+    Named2(sale, product): Named2<SaleName, Sku>,
+    Object(wish): Object<Wish>,
+) -> Result<Response, Problem> {
+    let shared = &app.shared;
+    let (now, slot) = (shared.now(), shared.table.get(&product));
+    let row = slot.map(|slot| slot.row()).filter(|row| row.state.sale == sale);
+    let row = row.ok_or_else(|| problems::refusal(Refusal::Unknown))?;
+    admission::admit(&row, now).map_err(problems::refusal)?;
+    if let Some(challenge) = app.challenge.pose(&row, &buyer, now) {
+        let answer = wish.answer.as_deref().filter(|answer| answer.len() <= MAX_ANSWER);
+        if !answer.is_some_and(|answer| app.challenge.solved(&row, &buyer, answer, now)) {
+            let why =
+                if wish.answer.is_some() { "this does not solve it, or too late" } else { "solve it and call again" };
+            return Err(Problem::new(problems::CHALLENGE, why).with("challenge", challenge));
+        }
+    }
+    let expires_at = now.plus(shared.options.token_life);
+    let token = shared.secret.purchase_token(shared.ids.bytes(), &buyer, &sale, &product, expires_at);
+    let mut response = (StatusCode::CREATED, Json(TokenView { token, expires_at })).into_response();
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }
 

@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 use types::order_event::OrderEventKind;
-use types::{Money, OrderId, PageId, PaymentId, SaleName, Sku, Tier, Timestamp};
+use types::{Money, OrderId, PageId, PaymentId, SaleName, SalePolicy, Sku, Tier, Timestamp};
 use utoipa::ToSchema;
 
 use crate::stock::admin_store::SaleDetail;
@@ -105,6 +105,8 @@ pub(super) struct ProductView {
     opens: Timestamp,
     closes: Timestamp,
     state: &'static str,
+    /// Whether a purchase needs a token from `POST …/token`.
+    token_required: bool,
 }
 
 impl ProductView {
@@ -118,6 +120,7 @@ impl ProductView {
             opens: row.state.opens,
             closes: row.state.closes,
             state: sale_state(row.sale_state, row.state.opens, row.state.closes, now),
+            token_required: row.policy.token_required,
         }
     }
 }
@@ -272,11 +275,13 @@ pub(super) struct SaleDetailView {
     opens_local: Option<String>,
     closes_local: Option<String>,
     updated_at: Timestamp,
+    policy: SalePolicy,
     products: Vec<ProductDetailView>,
 }
 
 impl From<SaleDetail> for SaleDetailView {
     fn from(sale: SaleDetail) -> Self {
+        let policy = sale.spec().policy;
         let products = sale.products.into_iter().map(|(row, brought)| ProductDetailView {
             stock: StockView::from(&row),
             brought,
@@ -292,6 +297,7 @@ impl From<SaleDetail> for SaleDetailView {
             opens: sale.opens,
             closes: sale.closes,
             updated_at: sale.updated_at,
+            policy,
             products: products.collect(),
         }
     }

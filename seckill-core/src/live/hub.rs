@@ -179,6 +179,11 @@ impl Live {
         self.inner.lock().taken < self.options.max_connections && !self.closing.is_cancelled()
     }
 
+    /// How many are open.
+    pub(crate) fn open(&self) -> usize {
+        self.inner.lock().taken
+    }
+
     /// Takes a place for a buyer who has seen everything up to `cursor`; `None` if all are taken.
     pub(crate) fn take_place(self: &Arc<Self>, buyer: BuyerId, cursor: Option<u64>) -> Option<Place> {
         let mut inner = self.inner.lock();
@@ -225,7 +230,7 @@ impl Live {
 
     /// Whether this buyer has an event among the newest of all cores: one of whom nothing is known here may still
     /// have orders.
-    #[expect(dead_code, reason = "a hook for the purchase path, see docs/adr/0016")]
+    #[expect(dead_code, reason = "a hook for the purchase path, see docs/adr/0022")]
     pub(crate) fn knows(&self, buyer: &BuyerId) -> bool {
         self.inner.lock().window.as_ref().is_some_and(|window| window.knows(buyer))
     }

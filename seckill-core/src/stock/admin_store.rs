@@ -224,6 +224,8 @@ impl SaleDetail {
             zone: self.zone.clone(),
             opens: self.opens,
             closes: self.closes,
+            // Every product shows its sale's.
+            policy: self.products.first().map(|(row, _)| row.policy).unwrap_or_default(),
             products: self.products.iter().map(|(row, brought)| Self::spec_of(row, *brought)).collect(),
         }
     }

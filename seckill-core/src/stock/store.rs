@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use types::order_event::OrderEventKind;
 use types::plan::ProductState;
 use types::{
-    BuyerId, Epoch, IdempotencyKey, LeaseId, Money, OrderEvent, OrderId, PaymentId, RequestId, SaleName, SaleSpec, Sku,
-    Tier, Timestamp,
+    BuyerId, Epoch, IdempotencyKey, LeaseId, Money, OrderEvent, OrderId, PaymentId, RequestId, SaleName, SalePolicy,
+    SaleSpec, Sku, Tier, Timestamp,
 };
 
 use crate::stock::adjustment::{Adjusted, Adjustment};
@@ -236,6 +236,8 @@ pub struct ProductRow {
     pub state: ProductState,
     /// Its sale's state.
     pub sale_state: SaleState,
+    /// What a purchase in its sale needs.
+    pub policy: SalePolicy,
     /// What shoppers read.
     pub name: String,
     /// Price of one unit.

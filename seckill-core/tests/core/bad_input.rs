@@ -24,7 +24,8 @@ async fn every_bad_purchase_has_its_answer() {
         ("unknown field", raw(r#"{"quantity": 1, "colour": "red"}"#), 422, "invalid-field"),
         ("buyer in the body", raw(r#"{"quantity": 1, "buyer": "ben"}"#), 422, "invalid-field"),
         ("price in the body", raw(r#"{"quantity": 1, "price": 1}"#), 422, "invalid-field"),
-        ("a token nobody asked for", raw(r#"{"quantity": 1, "token": "x"}"#), 422, "invalid-field"),
+        ("a token of nobody", raw(r#"{"quantity": 1, "token": "x"}"#), 422, "token-invalid"),
+        ("a token that is a number", raw(r#"{"quantity": 1, "token": 7}"#), 422, "invalid-field"),
         ("missing field", raw("{}"), 422, "invalid-field"),
         ("repeated field", raw(r#"{"quantity": 1, "quantity": 2}"#), 422, "invalid-field"),
         ("wrong type", raw(r#"{"quantity": "1"}"#), 422, "invalid-field"),
@@ -115,38 +116,127 @@ async fn every_bad_purchase_has_its_answer() {
     assert_eq!(call().json(&one).send().await.unwrap().status(), 201);
 }
 
+/// Sends bytes as they are and reads until the core ends the connection: the statuses of its answers.
+async fn raw(shop: &Shop, bytes: &[u8]) -> Vec<u16> {
+    let mut stream = tokio::net::TcpStream::connect(shop.handle.public()).await.unwrap();
+    // Refused before all of it was sent: what was answered still counts.
+    let _refused_early = stream.write_all(bytes).await;
+    statuses(&mut stream).await
+}
+
+async fn statuses(stream: &mut tokio::net::TcpStream) -> Vec<u16> {
+    let mut answer = Vec::new();
+    let read = tokio::time::timeout(std::time::Duration::from_secs(120), stream.read_to_end(&mut answer)).await;
+    // A reset after the answer is an end too; none at all is a hang.
+    let _reset = read.expect("the core ends the connection");
+    let text = String::from_utf8_lossy(&answer);
+    text.split("HTTP/1.1 ").skip(1).filter_map(|rest| rest.get(..3)?.parse().ok()).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn what_no_client_library_sends_does_not_bring_it_down() {
+async fn what_no_client_library_sends_has_its_answer_and_smuggles_nothing() {
     let shop = Shop::open().await;
     shop.sell(&[("lamp", 9, 9)]).await;
     let many: String = (0..10_000).map(|n| format!("x-{n}: 1\r\n")).collect();
-    let post = format!("POST /v1/sales/{SALE}/products/lamp/purchases HTTP/1.1\r\nHost: a\r\n");
-    for (what, bytes) in [
-        ("10,000 headers", format!("GET /v1/sales HTTP/1.1\r\nHost: a\r\n{many}\r\n")),
-        ("two lengths", format!("{post}Content-Length: 5\r\nContent-Length: 6\r\n\r\n12345")),
+    let long = "x".repeat(200_000);
+    let get = "GET /v1/sales HTTP/1.1\r\nHost: a\r\n";
+    let buy = format!(
+        "POST /v1/sales/{SALE}/products/lamp/purchases HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer shopper:eve\r\n\
+         Idempotency-Key: smuggled\r\nContent-Type: application/json\r\n"
+    );
+    let order = r#"{"quantity": 1}"#;
+    let smuggled = format!("{buy}Content-Length: {}\r\nConnection: close\r\n\r\n{order}", order.len());
+    let nobody = format!("POST /v1/sales/{SALE}/products/lamp/purchases HTTP/1.1\r\nHost: a\r\n");
+    let rows: Vec<(&str, Vec<u8>, &[u16])> = vec![
+        ("10,000 headers", format!("{get}{many}\r\n").into(), &[431]),
+        ("a header of 200 KB", format!("{get}x: {long}\r\n\r\n").into(), &[431]),
+        ("an address of 200 KB", format!("GET /{long} HTTP/1.1\r\nHost: a\r\n\r\n").into(), &[414]),
+        ("two lengths", format!("{nobody}Content-Length: 5\r\nContent-Length: 6\r\n\r\n12345").into(), &[400]),
+        ("a negative length", format!("{nobody}Content-Length: -1\r\n\r\n").into(), &[400]),
+        ("a length of 2^64", format!("{nobody}Content-Length: 18446744073709551616\r\n\r\n").into(), &[400]),
+        ("a length with a plus", format!("{nobody}Content-Length: +5\r\n\r\n12345").into(), &[400]),
+        ("a bad chunk", format!("{nobody}Transfer-Encoding: chunked\r\n\r\nzz\r\n").into(), &[401]),
+        ("an unknown coding", format!("{nobody}Transfer-Encoding: gzip\r\n\r\n{smuggled}").into(), &[400]),
+        ("chunked not last", format!("{nobody}Transfer-Encoding: chunked, gzip\r\n\r\n{smuggled}").into(), &[400]),
         (
-            "length and chunks",
-            format!("{post}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\n\r\n"),
+            "chunks in HTTP/1.0",
+            format!("GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n{smuggled}").into(),
+            &[400],
         ),
-        ("a bad chunk", format!("{post}Transfer-Encoding: chunked\r\n\r\nzz\r\n")),
-        ("no HTTP", "\u{0}\u{1}\u{2}\r\n\r\n".to_owned()),
+        // The chunks rule, the connection ends after them, and what a proxy that goes by the length would have taken
+        // for a second call is never looked at.
         (
-            "pipelined",
-            "GET /v1/sales HTTP/1.1\r\nHost: a\r\n\r\n".repeat(50)
-                + "GET /v1/sales HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+            "length, then chunks",
+            format!("{get}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{smuggled}").into(),
+            &[200],
         ),
-    ] {
-        let mut stream = tokio::net::TcpStream::connect(shop.handle.public()).await.unwrap();
-        let _refused_early = stream.write_all(bytes.as_bytes()).await;
-        let _half = stream.shutdown().await;
-        let mut answer = Vec::new();
-        let _reset = stream.read_to_end(&mut answer).await;
-        let answer = String::from_utf8_lossy(&answer);
-        assert!(!answer.contains("HTTP/1.1 5"), "{what}: {answer}");
+        (
+            "chunks, then length",
+            format!("{get}Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n{smuggled}").into(),
+            &[200],
+        ),
+        ("a space before the colon", format!("{nobody}Content-Length : 5\r\n\r\n12345").into(), &[400]),
+        ("a folded header", format!("{get}x: 1\r\n Content-Length: 5\r\n\r\n").into(), &[400]),
+        ("a bare line feed in a value", format!("{get}x: 1\rContent-Length: 5\r\n\r\n").into(), &[400]),
+        ("NUL in a header", format!("{get}x: \u{0}\r\n\r\n").into(), &[400]),
+        ("no HTTP", b"\x00\x01\x02\r\n\r\n".to_vec(), &[400]),
+        ("TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(), &[400]),
+        ("HTTP/2 without asking", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), &[400]),
+        ("another version", b"GET /v1/sales HTTP/3.7\r\nHost: a\r\n\r\n".to_vec(), &[400]),
+        ("pipelining", format!("{}{get}Connection: close\r\n\r\n", format!("{get}\r\n").repeat(50)).into(), &[200; 51]),
+    ];
+    let mut wrong = Vec::new();
+    for (what, bytes, expected) in rows {
+        let said = raw(&shop, &bytes).await;
+        if said != expected {
+            wrong.push((what, said));
+        }
     }
-    let order = shop.buy("anna", "lamp", "k", 1).send().await.unwrap();
-    assert_eq!(order.status(), 201);
-    assert_eq!(shop.row("lamp").await.state.reserved, 1, "nothing was smuggled");
+    assert_eq!(wrong, []);
+    assert_eq!(shop.row("lamp").await.state.reserved, 0, "nothing was smuggled");
+    assert_eq!(raw(&shop, smuggled.as_bytes()).await, [201], "and sent alone it would have bought");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sends_slowly_loses_his_connection() {
+    let shop = Shop::open().await;
+    shop.sell(&[("lamp", 9, 9)]).await;
+    /// One byte a second, for ever: every one is in time by itself.
+    async fn trickle(shop: &Shop, head: String, byte: &[u8]) -> Vec<u16> {
+        let mut stream = tokio::net::TcpStream::connect(shop.handle.public()).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let (mut read, mut write) = stream.split();
+        let mut answer = Vec::new();
+        let reading = read.read_to_end(&mut answer);
+        let writing = async {
+            while write.write_all(byte).await.is_ok() {
+                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        let end = async {
+            tokio::select! { read = reading => drop(read), () = writing => {} }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(120), end).await.expect("the core ends the connection");
+        let text = String::from_utf8_lossy(&answer);
+        text.split("HTTP/1.1 ").skip(1).filter_map(|rest| rest.get(..3)?.parse().ok()).collect()
+    }
+    let buy = format!(
+        "POST /v1/sales/{SALE}/products/lamp/purchases HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer shopper:anna\r\n\
+         Idempotency-Key: k\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
+    );
+    let (slow_body, slow_head, silent) = tokio::join!(
+        trickle(&shop, buy, b" "),
+        trickle(&shop, "GET /v1/sales HTTP/1.1\r\nHost: a\r\n".to_owned(), b"x: 1\r\n"),
+        async {
+            let mut stream = tokio::net::TcpStream::connect(shop.handle.public()).await.unwrap();
+            statuses(&mut stream).await
+        },
+    );
+    assert_eq!(slow_body, [408], "slow body");
+    // Half a head is no request: there is nothing to answer.
+    assert_eq!((slow_head, silent), (vec![], vec![]), "slow headers; a connection that says nothing");
+    assert_eq!(shop.row("lamp").await.state.reserved, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,6 +13,7 @@ mod initial_tier;
 mod moves;
 mod orders;
 mod plan;
+mod purchase_tokens;
 #[cfg(feature = "redis")]
 mod real_redis;
 mod shop;

@@ -164,6 +164,11 @@ impl House {
         body["pass"].as_str().unwrap().to_owned()
     }
 
+    /// Live connections that this core holds, by its handle.
+    pub fn open_connections(&self, n: usize) -> usize {
+        self.cores[n].handle.live_connections()
+    }
+
     /// A WebSocket of this buyer to this core.
     pub async fn connect(&self, n: usize, buyer: &str, cursor: Option<u64>) -> Socket {
         let pass = self.pass(n, buyer).await;

@@ -194,6 +194,7 @@ fn names() -> &'static Names {
                 initial_tier: None,
             },
             sale_state: SaleState::Active,
+            policy: types::SalePolicy::default(),
             name: String::new(),
             price: Money::new(100, "EUR".parse().expect("a currency")).expect("money"),
             limit: 1,

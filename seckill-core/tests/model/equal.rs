@@ -88,6 +88,7 @@ impl Pair {
             pages: Vec::new(),
         };
         let sale = SaleSpec {
+            policy: types::SalePolicy::default(),
             name: SaleName::new("s").expect("a name"),
             zone: "Europe/Berlin".into(),
             opens: Timestamp::from_millis(0),

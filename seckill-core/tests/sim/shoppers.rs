@@ -95,6 +95,7 @@ impl Shopper {
                 product: product.clone(),
                 quantity,
                 request: None,
+                token: None,
                 wait: self.fate.coin(300).then(|| Duration::from_millis(1_500)),
             };
             let sent = self.world.now();

@@ -33,6 +33,7 @@ async fn a_walk_over_ten_thousand_products() {
         pages: Vec::new(),
     };
     let sale = SaleSpec {
+        policy: types::SalePolicy::default(),
         name: SaleName::new("sale").expect("a name"),
         zone: "Europe/Berlin".into(),
         opens: NOW,

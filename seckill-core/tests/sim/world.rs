@@ -426,6 +426,7 @@ fn spec(chance: &mut ChaCha8Rng, products: &[Sku]) -> SaleSpec {
         pages: Vec::new(),
     };
     SaleSpec {
+        policy: types::SalePolicy::default(),
         name: SaleName::new("sale").expect("a name"),
         zone: "Europe/Berlin".into(),
         opens: START.plus(Duration::from_millis(early)),

@@ -185,6 +185,7 @@ pub fn spec(name: &str, stock: u64, limit: u32) -> ProductSpec {
 }
 pub fn sale(name: &str, products: Vec<ProductSpec>) -> SaleSpec {
     SaleSpec {
+        policy: types::SalePolicy::default(),
         name: SaleName::new(name).unwrap(),
         zone: "Europe/Berlin".into(),
         opens: OPENS,

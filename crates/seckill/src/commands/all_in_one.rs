@@ -8,7 +8,7 @@ use types::{BuyerId, Role, SystemClock};
 
 use super::{sale, say};
 use crate::cli::AllInOneArgs;
-use crate::config::Config;
+use crate::config::{Config, Mode};
 use crate::house::House;
 use crate::shutdown;
 
@@ -16,6 +16,10 @@ use crate::shutdown;
 pub async fn run(mut config: Config, args: AllInOneArgs) -> anyhow::Result<ExitCode> {
     config.collector.paths = args.logs.clone();
     config.collector.from_start |= args.from_start;
+    anyhow::ensure!(
+        args.sale.is_none() || config.mode == Mode::Demo,
+        "--sale: in production apply it with a token of your issuer: seckill sale apply FILE --token …"
+    );
     let house = House::open(config, Arc::new(SystemClock::new()), args.any_port).await?;
     shutdown::on_signal(house.shutdown.clone())?;
     if let Some(file) = &args.sale {

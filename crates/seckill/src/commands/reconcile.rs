@@ -2,17 +2,15 @@
 
 use std::io::Read;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use types::{BuyerId, Role, SaleName, SystemClock};
+use types::{Role, SaleName};
 
 use super::say;
 use crate::cli::ReconcileArgs;
 use crate::config::Config;
-use crate::identity::DemoIssuer;
-use crate::secrets::Secrets;
+use crate::identity;
 
 /// Life of the token that the call makes for itself: long, because a demo with `--speed` runs ahead of this clock.
 const TOKEN_LIFE: Duration = Duration::from_secs(8 * 3600);
@@ -30,11 +28,7 @@ pub async fn run(config: &Config, args: ReconcileArgs) -> anyhow::Result<ExitCod
     }
     let token = match args.at.token {
         Some(token) => token,
-        None => {
-            let secrets = Secrets::load(&config.secrets, &config.data_dir, config.mode.makes_secrets())?;
-            let issuer = DemoIssuer::new(&secrets.issuer, secrets.control, Arc::new(SystemClock::new()));
-            issuer.issue(&BuyerId::new("command-line")?, &[Role::Viewer], TOKEN_LIFE)?
-        }
+        None => identity::local_token(config, "command-line", &[Role::Viewer], TOKEN_LIFE)?,
     };
     let url = format!("{}/v1/reconciliation", args.at.admin.trim_end_matches('/'));
     let client = reqwest::Client::builder().timeout(PATIENCE).build()?;

@@ -1,17 +1,15 @@
 //! `seckill sale`: the core's admin listener from the command line.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use types::{BuyerId, Role, SaleName, SystemClock};
+use types::{Role, SaleName};
 
 use super::say;
 use crate::cli::{AdminArgs, SaleCommand};
 use crate::config::Config;
-use crate::identity::DemoIssuer;
-use crate::secrets::Secrets;
+use crate::identity;
 
 /// Life of the token that a call makes for itself: long, because a demo with `--speed` runs ahead of this clock.
 const TOKEN_LIFE: Duration = Duration::from_secs(8 * 3600);
@@ -56,11 +54,7 @@ async fn call(
 ) -> anyhow::Result<ExitCode> {
     let token = match &at.token {
         Some(token) => token.clone(),
-        None => {
-            let secrets = Secrets::load(&config.secrets, &config.data_dir, config.mode.makes_secrets())?;
-            let issuer = DemoIssuer::new(&secrets.issuer, secrets.control, Arc::new(SystemClock::new()));
-            issuer.issue(&BuyerId::new("command-line")?, &[Role::Merchandiser], TOKEN_LIFE)?
-        }
+        None => identity::local_token(config, "command-line", &[Role::Merchandiser], TOKEN_LIFE)?,
     };
     let url = format!("{}{path}", at.admin.trim_end_matches('/'));
     let client = reqwest::Client::builder().timeout(PATIENCE).build()?;

@@ -101,6 +101,7 @@ pub async fn run(service: Service, config: Config) -> anyhow::Result<ExitCode> {
         let listener = listening.serve(http_kit::harden(routes, Limits::default()), ended.cancelled_owned());
         tasks.spawn("telemetry listener", listener);
     }
+    tasks.spawn_endless("identity", site.outside.clone().run(stop.clone()));
     tasks.spawn_endless("telemetry", telemetry::upkeep(site.metrics.clone(), stop.clone()));
     stop.cancelled().await;
     tasks.close().await?;

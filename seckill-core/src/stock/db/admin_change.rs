@@ -141,6 +141,13 @@ pub(super) fn differences(old: Option<&SaleSpec>, new: &SaleSpec) -> (Value, Val
     field("zone", old.map(|o| o.zone.clone()), new.zone.clone());
     field("opens", old.map(|o| o.opens.to_string()), new.opens.to_string());
     field("closes", old.map(|o| o.closes.to_string()), new.closes.to_string());
+    let policy = old.map(|o| o.policy).unwrap_or_default();
+    if policy != new.policy {
+        is.insert("policy".into(), json!(new.policy));
+        if old.is_some() {
+            was.insert("policy".into(), json!(policy));
+        }
+    }
     let before = old.map(|o| o.products.as_slice()).unwrap_or_default();
     let (gone, come) = product_differences(before, &new.products);
     if !gone.is_empty() {

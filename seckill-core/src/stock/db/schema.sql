@@ -10,6 +10,13 @@ CREATE TABLE IF NOT EXISTS sale (
   CHECK (closes > opens)
 ) WITHOUT ROWID;
 
+-- What purchases of a sale need beside a buyer; a sale that is not here asks for nothing.
+CREATE TABLE IF NOT EXISTS sale_policy (
+  sale TEXT PRIMARY KEY REFERENCES sale (name),
+  token_required INTEGER NOT NULL CHECK (token_required IN (0, 1)),
+  proof_of_work INTEGER NOT NULL CHECK (proof_of_work BETWEEN 0 AND 24)
+) WITHOUT ROWID;
+
 CREATE TABLE IF NOT EXISTS product (
   product_id TEXT PRIMARY KEY,
   sale TEXT NOT NULL REFERENCES sale (name),

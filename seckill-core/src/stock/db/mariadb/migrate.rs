@@ -19,7 +19,7 @@ struct Migration {
 }
 
 /// In order, without gaps. One that was released is never edited: a further one is added.
-const MIGRATIONS: [Migration; 7] = [
+const MIGRATIONS: [Migration; 8] = [
     Migration { version: 1, name: "stock", sql: include_str!("migrations/0001_stock.sql") },
     Migration { version: 2, name: "stock_change", sql: include_str!("migrations/0002_stock_change.sql") },
     Migration { version: 3, name: "admin_audit", sql: include_str!("migrations/0003_admin_audit.sql") },
@@ -27,6 +27,7 @@ const MIGRATIONS: [Migration; 7] = [
     Migration { version: 5, name: "shop_systems", sql: include_str!("migrations/0005_shop_systems.sql") },
     Migration { version: 6, name: "live_pass", sql: include_str!("migrations/0006_live_pass.sql") },
     Migration { version: 7, name: "stock_import", sql: include_str!("migrations/0007_stock_import.sql") },
+    Migration { version: 9, name: "sale_policy", sql: include_str!("migrations/0009_sale_policy.sql") },
 ];
 
 /// Seconds that one core waits for another's migration. Creating empty tables takes less than one.

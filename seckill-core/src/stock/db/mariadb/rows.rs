@@ -6,7 +6,7 @@ use std::str::FromStr;
 use sqlx::Row;
 use sqlx::mysql::MySqlRow;
 use types::plan::ProductState;
-use types::{Epoch, LeaseId, Money, Timestamp};
+use types::{Epoch, LeaseId, Money, SalePolicy, Timestamp};
 
 use super::fault::Fault;
 use crate::stock::db::words;
@@ -98,7 +98,8 @@ pub(super) fn order(row: &MySqlRow) -> Result<OrderRow, Fault> {
 /// The statement of which [`product`] reads a row, up to its condition.
 pub(super) const PRODUCT: &str = "SELECT p.product_id, p.sale, p.name, p.price, p.currency, p.buyer_limit, p.initial_tier, p.pages, s.opens, s.closes, \
      s.state, k.total, k.free, k.reserved, k.sold, k.tier, k.phase, k.epoch, k.target, l.lease_id, l.epoch, l.granted, \
-     l.consumed, l.state, l.loaded FROM product p JOIN sale s ON s.name = p.sale \
+     l.consumed, l.state, l.loaded, COALESCE(y.token_required, 0), COALESCE(y.proof_of_work, 0) \
+     FROM product p JOIN sale s ON s.name = p.sale LEFT JOIN sale_policy y ON y.sale = p.sale \
      JOIN stock k ON k.product_id = p.product_id LEFT JOIN lease l ON l.alive = p.product_id WHERE ";
 /// A product with its sale, stock and living lease.
 pub(super) fn product(row: &MySqlRow) -> Result<ProductRow, Fault> {
@@ -135,6 +136,10 @@ pub(super) fn product(row: &MySqlRow) -> Result<ProductRow, Fault> {
             initial_tier: parsed_if_any(row, 6)?,
         },
         sale_state: words::sale_state(text(row, 10)?).map_err(Fault::Broken)?,
+        policy: SalePolicy {
+            token_required: flag(row, 25)?,
+            proof_of_work: u8::try_from(small_count(row, 26)?).map_err(|e| broken(26, e))?,
+        },
         name: text(row, 2)?.to_owned(),
         price: money(row, 3)?,
         limit: small_count(row, 5)?,

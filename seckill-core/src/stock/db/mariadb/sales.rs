@@ -47,6 +47,11 @@ pub(super) async fn apply(session: &mut Session, sale: &SaleSpec, now: Timestamp
         ") ON DUPLICATE KEY UPDATE zone = VALUES(zone), opens = VALUES(opens), closes = VALUES(closes), \
          updated_at = VALUES(updated_at)",
     );
+    script.add("policy", "INSERT INTO sale_policy (sale, token_required, proof_of_work) VALUES (");
+    script.text(sale.name.as_str()).sql(", ").int(sale.policy.token_required.into());
+    script.sql(", ").int(sale.policy.proof_of_work.into()).sql(
+        ") ON DUPLICATE KEY UPDATE token_required = VALUES(token_required), proof_of_work = VALUES(proof_of_work)",
+    );
     for (product, fate) in sale.products.iter().zip(&plan.fates) {
         write_product(&mut script, &sale.name, product, *fate)?;
         if *fate != Fate::Update {

@@ -3,7 +3,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use types::plan::ProductState;
-use types::{BuyerId, IdempotencyKey, LeaseId, OrderEvent, OrderId, Phase, Sku};
+use types::{BuyerId, IdempotencyKey, LeaseId, OrderEvent, OrderId, Phase, SalePolicy, Sku};
 
 use super::fault::Fault;
 use super::rows;
@@ -80,10 +80,11 @@ macro_rules! products_where {
     ($rest:literal) => {
         concat!(
             "SELECT p.product_id, p.sale, p.name, p.price, p.currency, p.buyer_limit, p.initial_tier, p.pages, ",
-            "s.opens, s.closes, s.state AS sale_state, ",
+            "s.opens, s.closes, s.state AS sale_state, COALESCE(y.token_required, 0) AS token_required, ",
+            "COALESCE(y.proof_of_work, 0) AS proof_of_work, ",
             "k.total, k.free, k.reserved, k.sold, k.tier, k.phase, k.epoch, k.target, ",
             "l.lease_id, l.epoch AS lease_epoch, l.granted, l.consumed, l.state AS lease_state, l.loaded ",
-            "FROM product p JOIN sale s ON s.name = p.sale JOIN stock k ON k.product_id = p.product_id ",
+            "FROM product p JOIN sale s ON s.name = p.sale LEFT JOIN sale_policy y ON y.sale = p.sale JOIN stock k ON k.product_id = p.product_id ",
             "LEFT JOIN lease l ON l.product_id = p.product_id AND l.state <> 'CLOSED' WHERE ",
             $rest
         )
@@ -138,6 +139,7 @@ fn product_row(row: &Row<'_>) -> Result<ProductRow, Fault> {
             initial_tier: rows::parsed_if_any(row, "initial_tier")?,
         },
         sale_state: rows::sale_state(&sale_state)?,
+        policy: SalePolicy { token_required: row.get("token_required")?, proof_of_work: row.get("proof_of_work")? },
         name: row.get("name")?,
         price: rows::money(row, "price", "currency")?,
         limit: rows::small_count(row, "buyer_limit")?,

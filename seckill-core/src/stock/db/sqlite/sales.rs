@@ -41,6 +41,11 @@ pub(super) fn apply(tx: &Connection, sale: &SaleSpec, now: Timestamp) -> Result<
         Err(Stop::Fault(fault)) => return Err(fault),
     };
     write_sale(tx, &sale.name, &sale.zone, Window { opens: sale.opens, closes: sale.closes }, now)?;
+    tx.prepare_cached(
+        "INSERT INTO sale_policy (sale, token_required, proof_of_work) VALUES (?1, ?2, ?3) \
+         ON CONFLICT (sale) DO UPDATE SET token_required = ?2, proof_of_work = ?3",
+    )?
+    .execute(params![sale.name.as_str(), sale.policy.token_required, sale.policy.proof_of_work])?;
     for (product, fate) in sale.products.iter().zip(&plan.fates) {
         write_product(tx, &sale.name, product, *fate)?;
         if *fate != Fate::Update {
