@@ -152,7 +152,8 @@ impl Claims {
         if all.contains_key("nbf") && moment(&all, "nbf").ok_or(Refused::Claims)? > now.plus(options.skew) {
             return Err(Refused::NotYet);
         }
-        let subject = all.get("sub").and_then(Value::as_str).ok_or(Refused::Claims)?.to_owned();
+        let subject = all.get("sub").and_then(Value::as_str).filter(|sub| !sub.is_empty());
+        let subject = subject.ok_or(Refused::Claims)?.to_owned();
         Ok(Self { until, subject, all })
     }
 

@@ -203,12 +203,11 @@ impl Issuer {
     }
 
     /// A token that is for `audience`, judged by what it says; remembered by nobody.
-    pub(crate) fn judge(&self, token: &str, audience: &str) -> Result<Claims, AuthError> {
-        let peeked = crate::claims::peek(token).map_err(|why| self.refusal(why))?;
+    pub(crate) fn judge(&self, token: &str, audience: &str) -> Result<Claims, Refused> {
+        let peeked = crate::claims::peek(token)?;
         let held = self.held.load();
-        let Some(held) = held.as_ref() else { return Err(self.want()) };
+        let held = held.as_ref().ok_or(Refused::UnknownKey)?;
         Claims::judge(token, &peeked, &held.keys, &self.options, audience, self.clock.now())
-            .map_err(|why| self.refusal(why))
     }
 
     fn refusal(&self, why: Refused) -> AuthError {

@@ -327,6 +327,16 @@ mod tests {
     }
 
     #[test]
+    fn the_example_of_production_is_right() {
+        Jail::expect_with(|_| {
+            let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/identity.toml");
+            let config = Layers::stack(Some(&file), &[]).expect("stacks").config().expect("it starts");
+            assert_eq!((config.mode, config.identity.issuers.len()), (Mode::Production, 2));
+            Ok(())
+        });
+    }
+
+    #[test]
     fn production_refuses_what_a_demo_makes() {
         Jail::expect_with(|jail| {
             jail.set_env("SECKILL_MODE", "production");

@@ -7,6 +7,7 @@ mod bad_input;
 #[cfg(feature = "redis")]
 mod cores;
 mod db_path;
+mod documents;
 mod fast_paths;
 mod imports;
 mod initial_tier;

@@ -27,8 +27,8 @@ async fn many_cores_that_start_at_once_make_the_tables_once() {
         let verdict = store.decide(vec![attempt(n)], RESERVE, NOW).await.unwrap();
         assert!(outcome(&verdict[0]).is_some());
     }
-    let whole = "SELECT MIN(version) = 1 AND MAX(version) = COUNT(*) AND MIN(finished) = 1 FROM schema_migration";
-    assert_eq!(place.rows(whole), ["1"], "each migration, finished, without a gap");
+    let whole = "SELECT MIN(version) = 1 AND COUNT(DISTINCT version) = COUNT(*) AND COUNT(*) >= 8 AND MIN(finished) = 1 FROM schema_migration";
+    assert_eq!(place.rows(whole), ["1"], "each migration once, finished");
     assert_eq!(
         place.rows(
             "SELECT DISTINCT engine, table_collation FROM information_schema.tables WHERE table_schema = DATABASE()"

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use seckill_core::stock::store::{Attempt, Outcome, SaleApplied, SaleState};
-use types::{ProductSpec, SaleName, Tier};
+use types::{ProductSpec, SaleName, SalePolicy, Tier};
 
 use super::*;
 
@@ -39,6 +39,14 @@ pub async fn a_file_changes_all_but_stock(place: Arc<dyn Place>) {
     let row = shop.product().await;
     assert_eq!((row.name.as_str(), row.price, row.limit, row.state.closes), ("New", euros(999), 1, longer.closes));
     assert_eq!((row.state.initial_tier, row.state.pages.len()), (Some(Tier::Redis), 2));
+    assert_eq!(row.policy, SalePolicy::default());
+    let policy = SalePolicy { token_required: true, proof_of_work: 20 };
+    let strict = SaleSpec { policy, ..longer.clone() };
+    assert_eq!(shop.store.apply_sale(strict, NOW).await.unwrap(), SaleApplied::Updated);
+    assert_eq!(shop.product().await.policy, policy);
+    assert!(shop.store.products().await.unwrap().iter().all(|row| row.policy == policy), "each product of the sale");
+    assert_eq!(shop.store.apply_sale(longer.clone(), NOW).await.unwrap(), SaleApplied::Updated);
+    assert_eq!(shop.product().await.policy, SalePolicy::default(), "a file says all of it");
     assert_eq!(shop.units().await, (4, 0, 1, 0), "stock stays");
     let b = shop.store.product(&sku("b")).await.unwrap().expect("it was added");
     assert_eq!((b.state.total, b.state.tier), (0, Tier::Db));

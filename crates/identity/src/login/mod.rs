@@ -16,10 +16,11 @@ use axum::{Json, Router};
 use http_kit::{Problem, ProblemKind, auth};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
-use types::{AuthError, Identity, Role, Timestamp};
+use types::{Identity, Role, Timestamp};
 
 pub use session::{LoginSecret, Session, Sessions};
 
+use crate::claims::Refused;
 use crate::issuer::{Issuer, IssuerError};
 use crate::metrics;
 use crate::options::LoginOptions;
@@ -101,8 +102,8 @@ impl Login {
         let answer: Answer =
             serde_json::from_slice(&body).map_err(|_| failed("answer", "the issuer's answer has no id_token"))?;
         let judged = match self.issuer.judge(&answer.id_token, &self.options.client_id) {
-            // Its key is newer than our keys, and the issuer is plainly there.
-            Err(AuthError::Unavailable) => {
+            // Its key is newer than our keys, and it comes from the issuer itself: no stranger makes us ask.
+            Err(Refused::UnknownKey) => {
                 self.issuer.refresh().await.map_err(|e| away(&e))?;
                 self.issuer.judge(&answer.id_token, &self.options.client_id)
             }

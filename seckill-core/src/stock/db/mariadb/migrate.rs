@@ -18,7 +18,7 @@ struct Migration {
     sql: &'static str,
 }
 
-/// In order, without gaps. One that was released is never edited: a further one is added.
+/// In order. One that was released is never edited: a further one is added.
 const MIGRATIONS: [Migration; 8] = [
     Migration { version: 1, name: "stock", sql: include_str!("migrations/0001_stock.sql") },
     Migration { version: 2, name: "stock_change", sql: include_str!("migrations/0002_stock_change.sql") },
@@ -65,7 +65,7 @@ async fn run(session: &mut Session) -> Result<(), StoreError> {
         session.say("history", HISTORY).await?;
     }
     let done = history(session).await?;
-    let newest = MIGRATIONS.len() as i64;
+    let newest = MIGRATIONS.last().map_or(0, |last| last.version);
     if let Some((version, ..)) = done.iter().find(|(version, ..)| *version > newest) {
         return Err(StoreError::Corrupt(format!(
             "the database has schema version {version}, this program knows {newest}: start the newer program"
@@ -133,9 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn migrations_are_numbered_without_gaps() {
-        for (i, migration) in MIGRATIONS.iter().enumerate() {
-            assert_eq!(migration.version, i as i64 + 1, "{}", migration.name);
-        }
+    fn migrations_are_numbered_in_order() {
+        assert!(MIGRATIONS.windows(2).all(|pair| pair[0].version < pair[1].version));
     }
 }
