@@ -140,7 +140,7 @@ async fn a_policy_that_cannot_be_is_refused_and_a_clone_keeps_its_own() {
         json!({"token_required": true, "proof_of_work": 25}),
         json!({"token_required": 1}),
         json!({"captcha": true}),
-        json!([]),
+        json!("token_required"),
     ] {
         let mut sale = shop.sale(&[("lamp", 5, 1)]);
         sale["policy"] = policy.clone();
