@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{FromRequestParts, State};
+use axum::http::request::Parts;
 use http_kit::{Caller, Problem, ProblemKind};
 use serde::Serialize;
 use types::Role;
@@ -17,16 +18,25 @@ use crate::plan_client::PlanError;
 /// Without a sign of life for this long a part counts as not running.
 const ALIVE: Duration = Duration::from_secs(5);
 
+/// The control plane. Asked for before a body, which may have megabytes: from nobody else is one read.
+pub(super) struct Planner;
+
+impl<S: Send + Sync> FromRequestParts<S> for Planner {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        Caller::from_request_parts(parts, state).await?.require(&[Role::Control]).map(|_| Self)
+    }
+}
+
 /// Takes a plan, whole or as a delta; an older one is answered, not applied.
 #[utoipa::path(post, path = "/internal/plan", tag = "plan", request_body = PlanPush,
     security(("bearer" = ["control"])), responses((status = 200, body = PlanAnswer, description = "Taken or not")),
     extensions(("x-problems" = json!(["unavailable"]))))]
 pub(super) async fn plan(
     State(app): State<App>,
-    caller: Caller,
+    _: Planner,
     Object(push): Object<PlanPush>,
 ) -> Result<Json<PlanAnswer>, Problem> {
-    caller.require(&[Role::Control])?;
     if push.entries.len() > MAX_PUSH_ENTRIES {
         let why = format!("{} entries; at most {MAX_PUSH_ENTRIES} in one push", push.entries.len());
         return Err(Problem::new(ProblemKind::INVALID_FIELD, why).field("entries"));
