@@ -106,7 +106,8 @@ fetch_filebeat() {
 # The real servers that tests and `demo --real` start as their own children. Nothing runs after this.
 need_servers() {
     if command -v dpkg >/dev/null; then
-        need_server_packages redis-server mariadb-server nginx libnginx-mod-http-lua lua-cjson zlib1g-dev
+        need_server_packages redis-server mariadb-server nginx libnginx-mod-http-lua lua-cjson zlib1g-dev \
+            openssl
     fi
     command -v java >/dev/null || need_packages openjdk-17-jre-headless
     if [ ! -d "$servers_dir/kafka-4.3.1" ]; then

@@ -67,7 +67,7 @@ impl Decoder {
 
     /// Whether a line stands in a shipper's envelope. Lines of JSON are first tried as what they should be.
     #[inline]
-    fn wrapped(&self, bytes: &[u8]) -> bool {
+    pub(crate) fn wrapped(&self, bytes: &[u8]) -> bool {
         envelope::is_one(bytes) && !(self.format.is_json() && decode_as(&self.format, bytes).is_ok())
     }
 }

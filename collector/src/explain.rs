@@ -1,28 +1,37 @@
-//! What each line of a log becomes, and why, without a collector. Holds one line and bounded counts; it must never
-//! show what dead letters are kept private for.
+//! What each line of a log becomes, and why, without a collector. Holds a few thousand lines and bounded counts; it must
+//! never show what dead letters are kept private for.
 //!
-//! It says what the line itself says. Whether its time is believed depends on the log around it, and whether it
-//! came before on the shipper: those two only a running collector knows.
+//! It judges as a collector would that reads the log now and from its beginning. Lines that stand in a shipper's
+//! records are taken for what topic `access-log` holds: what was sent again is told from what is new, and lists are
+//! opened.
 
-use std::collections::{BTreeMap, HashMap};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 
 use serde::Serialize;
-use types::{EventKind, PageId, Timestamp};
+use types::{AccessEvent, EventKind, PageId, Timestamp};
 
 use crate::Error;
 use crate::account::Accounting;
+use crate::batch::Timeline;
 use crate::classify::{Classifier, ClassifierOptions, FilterReason, Hits, VisitorKey};
+use crate::decode::envelope::{self, Envelope, Opener, Origin};
 use crate::decode::DeadReason;
 use crate::decoder::{Decoder, Fate, Reader};
 use crate::redact::redact;
+use crate::sanity::Verdict;
+use crate::source::{FileKey, Files};
 use crate::store::peek;
 
 /// Pages counted for the list of the most viewed; events of others are counted together.
 const MAX_PAGES: usize = 1_000_000;
 /// Lines of which a pattern that matches none is worth a word.
 const ENOUGH_LINES: u64 = 1_000;
+/// Lines that wait for a word on the time of one before them: as many as a collector takes at once, which then asks no
+/// further.
+const MAX_WAITING: usize = 4_096;
 /// Dead lines whose place is looked for: each costs as many attempts as it has bytes.
 const MAX_PLACED: u64 = 1_000;
 /// Longest line whose place is looked for.
@@ -65,12 +74,14 @@ pub enum Outcome {
         /// The line without addresses, tokens, query values.
         text: String,
     },
+    /// A line that its shipper sent again.
+    Repeat,
 }
 
 /// One line, explained.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Explained {
-    /// Its number, from 1.
+    /// Its number, from 1; lines of one list have the same.
     pub line: u64,
     /// Its byte offset.
     pub offset: u64,
@@ -111,82 +122,214 @@ pub fn never_matched(options: &ClassifierOptions, folder: &Path) -> Result<(Vec<
     Ok((never.collect(), books.lines))
 }
 
+/// A line that is explained, or will be once its time is known to be right.
+#[derive(Debug)]
+enum Waiting {
+    Ready(Explained),
+    /// An event that becomes a dead letter of this reason if the next time of its file does not vouch for its own.
+    Doubted(Explained, DeadReason, FileKey, String),
+}
+
 /// Explains a log line by line.
 #[derive(Debug)]
 pub struct Explainer {
     reader: Reader,
     /// Reads beginnings of dead lines, so that they do not count as lines.
     trial: Reader,
+    opener: Opener,
+    /// The files that the lines stood in, and what their times have been.
+    files: Files,
+    waiting: VecDeque<Waiting>,
+    /// How many of them are in doubt.
+    doubts: usize,
+    now: Timestamp,
     books: Accounting,
     hits: Hits,
     kinds: BTreeMap<EventKind, u64>,
     pages: HashMap<PageId, u64>,
     uncounted: u64,
     placed: u64,
+    line: u64,
     offset: u64,
     first: Option<Timestamp>,
     last: Option<Timestamp>,
 }
 
 impl Explainer {
-    /// Explains by this decoder.
-    pub fn new(decoder: Arc<Decoder>) -> Self {
+    /// Explains by this decoder, as if it were `now`.
+    pub fn new(decoder: Arc<Decoder>, now: Timestamp) -> Self {
         Self {
             reader: Reader::new(Arc::clone(&decoder)),
             trial: Reader::new(decoder),
+            opener: Opener::default(),
+            files: Files::new(),
+            waiting: VecDeque::new(),
+            doubts: 0,
+            now,
             books: Accounting::default(),
             hits: Hits::default(),
             kinds: BTreeMap::new(),
             pages: HashMap::new(),
             uncounted: 0,
             placed: 0,
+            line: 0,
             offset: 0,
             first: None,
             last: None,
         }
     }
 
-    /// Explains the next line, given without its end, of which `taken` bytes stand in the log. Of a line longer
-    /// than [`crate::decode::MAX_LINE`] one byte more than that is enough.
-    pub fn line(&mut self, bytes: &[u8], taken: u64) -> Explained {
-        self.books.line();
+    /// Explains the next line, given without its end, of which `taken` bytes stand in the log; `each` gets every line
+    /// that is explained by now, in their order. Of a line that may not be that long one byte more is enough.
+    pub fn line(&mut self, bytes: &[u8], taken: u64, mut each: impl FnMut(Explained)) {
         let offset = self.offset;
+        self.line += 1;
         self.offset += taken;
+        match envelope::list(bytes) {
+            Ok(Some(parts)) => parts.into_iter().for_each(|part| self.one(&bytes[part], offset)),
+            // As a line of its own it says what is wrong with it.
+            Ok(None) | Err(_) => self.one(bytes, offset),
+        }
+        if self.waiting.len() >= MAX_WAITING {
+            self.settle_all();
+        }
+        self.hand_over(&mut each);
+    }
+
+    fn one(&mut self, bytes: &[u8], offset: u64) {
+        self.books.line();
+        let wrapped = self.reader.decoder().wrapped(bytes);
+        let opened = if wrapped { self.opener.open(bytes).ok() } else { None };
+        let bare = || Envelope { message: Cow::Borrowed(bytes), clean: false, offset: None, origin: Origin::default() };
+        let record = opened.unwrap_or_else(bare);
+        let (key, gone) = self.files.admit(&record);
+        let share = self.files.share();
+        let repeats = self.files.get(key).is_some_and(|file| file.repeats(&record, share));
+        if gone.is_some() {
+            // Who has just been forgotten is not known here: so many files at once are rare.
+            self.settle_all();
+        }
+        if repeats {
+            self.books.repeats += 1;
+            return self.ready(offset, Outcome::Repeat);
+        }
         let fate = self.reader.fate(bytes, offset);
         let trace = self.reader.trace();
         self.hits.count(trace);
         let classifier = self.reader.decoder().classifier();
         let pattern = trace.pattern.and_then(|number| classifier.patterns().get(usize::from(number)).cloned());
-        let outcome = match fate {
+        match fate {
             Fate::Event(event) => {
-                self.books.events += 1;
-                *self.kinds.entry(event.kind).or_default() += 1;
-                self.first = self.first.or(Some(event.at));
-                self.last = self.last.max(Some(event.at));
-                if self.pages.len() < MAX_PAGES || self.pages.contains_key(&event.page) {
-                    *self.pages.entry(event.page.clone()).or_default() += 1;
-                } else {
-                    self.uncounted += 1;
-                }
-                Outcome::Event {
-                    kind: event.kind,
-                    page: event.page,
-                    at: event.at,
-                    status: event.status,
-                    visitor_known: trace.named,
-                    pattern,
-                }
+                let AccessEvent { kind, page, at, status, .. } = event;
+                let outcome = Outcome::Event { kind, page, at, status, visitor_known: trace.named, pattern };
+                self.judge(bytes, offset, key, at, outcome);
             }
             Fate::Filtered(reason) => {
+                let bot = trace.bot.and_then(|bot| classifier.bot(bot).cloned());
                 self.books.filtered(reason);
-                Outcome::Filtered { reason, bot: trace.bot.and_then(|bot| classifier.bot(bot).cloned()), pattern }
+                self.ready(offset, Outcome::Filtered { reason, bot, pattern });
             }
             Fate::Dead(reason) => {
                 self.books.dead(reason);
-                Outcome::Dead { reason, place: self.place(bytes, reason), text: redact(bytes) }
+                let place = self.place(bytes, reason);
+                self.ready(offset, Outcome::Dead { reason, place, text: redact(bytes) });
             }
+        }
+    }
+
+    fn ready(&mut self, offset: u64, outcome: Outcome) {
+        let explained = Explained { line: self.line, offset, outcome };
+        self.waiting.push_back(Waiting::Ready(explained));
+    }
+
+    /// Whether an event's time is believed, by the other times of its file; as `batch.rs` does it.
+    fn judge(&mut self, bytes: &[u8], offset: u64, key: FileKey, at: Timestamp, outcome: Outcome) {
+        let Some(file) = self.files.get(key) else { return self.ready(offset, outcome) };
+        let mut pace = file.timeline.pace();
+        let mut verdict = pace.judge(at, self.now);
+        if self.doubts > 0 && !matches!(verdict, Verdict::Refuse(_)) && self.settle(key, Some(at)) {
+            pace = self.files.get(key).map_or(pace, |file| file.timeline.pace());
+            verdict = pace.judge(at, self.now);
+        }
+        let explained = Explained { line: self.line, offset, outcome };
+        match verdict {
+            Verdict::Pass => {
+                pace.pass(at);
+                if let Some(file) = self.files.get(key) {
+                    file.timeline = Timeline::at(pace);
+                }
+                self.count(&explained.outcome);
+                self.waiting.push_back(Waiting::Ready(explained));
+            }
+            Verdict::Doubt(reason) => {
+                self.doubts += 1;
+                self.waiting.push_back(Waiting::Doubted(explained, reason, key, redact(bytes)));
+            }
+            Verdict::Refuse(reason) => {
+                self.books.dead(reason);
+                self.ready(offset, Outcome::Dead { reason, place: None, text: redact(bytes) });
+            }
+        }
+    }
+
+    /// Ends the doubt about a file's line, if there is one; `next` is the time of the file's next event.
+    fn settle(&mut self, key: FileKey, next: Option<Timestamp>) -> bool {
+        let of_file = |waiting: &Waiting| matches!(waiting, Waiting::Doubted(_, _, of, _) if *of == key);
+        let Some(at) = self.waiting.iter().position(of_file) else { return false };
+        self.decide(at, next);
+        true
+    }
+
+    /// There is nobody more to ask: every doubt ends.
+    fn settle_all(&mut self) {
+        while self.doubts > 0 {
+            let Some(at) = self.waiting.iter().position(|w| matches!(w, Waiting::Doubted(..))) else { return };
+            self.decide(at, None);
+        }
+    }
+
+    /// Decides about the line in doubt at this place of those that wait.
+    fn decide(&mut self, place: usize, next: Option<Timestamp>) {
+        let Some(Waiting::Doubted(explained, reason, key, text)) = self.waiting.get(place) else { return };
+        let Outcome::Event { at, .. } = explained.outcome else { return };
+        let (reason, key) = (*reason, *key);
+        let dead = Outcome::Dead { reason, place: None, text: text.clone() };
+        let (line, offset) = (explained.line, explained.offset);
+        let event = explained.outcome.clone();
+        let mut pace = self.files.get(key).map(|file| file.timeline.pace()).unwrap_or_default();
+        let outcome = if pace.settle(at, reason, next, self.now) {
+            self.count(&event);
+            event
+        } else {
+            self.books.dead(reason);
+            dead
         };
-        Explained { line: self.books.lines, offset, outcome }
+        if let Some(file) = self.files.get(key) {
+            file.timeline = Timeline::at(pace);
+        }
+        self.doubts -= 1;
+        self.waiting[place] = Waiting::Ready(Explained { line, offset, outcome });
+    }
+
+    fn count(&mut self, outcome: &Outcome) {
+        let Outcome::Event { kind, page, at, .. } = outcome else { return };
+        self.books.events += 1;
+        *self.kinds.entry(*kind).or_default() += 1;
+        self.first = self.first.or(Some(*at));
+        self.last = self.last.max(Some(*at));
+        if self.pages.len() < MAX_PAGES || self.pages.contains_key(page) {
+            *self.pages.entry(page.clone()).or_default() += 1;
+        } else {
+            self.uncounted += 1;
+        }
+    }
+
+    fn hand_over(&mut self, each: &mut impl FnMut(Explained)) {
+        while matches!(self.waiting.front(), Some(Waiting::Ready(_)))
+            && let Some(Waiting::Ready(explained)) = self.waiting.pop_front()
+        {
+            each(explained);
+        }
     }
 
     /// Where a dead line stopped being one: behind the longest beginning of it that ends in another way. What is
@@ -200,8 +343,10 @@ impl Explainer {
         Some((0..bytes.len()).rev().find(|end| !same(*end)).unwrap_or(0))
     }
 
-    /// What it all came to, with the `most` pages that have most events.
-    pub fn finish(self, most: usize) -> Summary {
+    /// What it all came to, with the `most` pages that have most events; `each` gets the lines that still waited.
+    pub fn finish(mut self, most: usize, mut each: impl FnMut(Explained)) -> Summary {
+        self.settle_all();
+        self.hand_over(&mut each);
         let Self { reader, mut books, hits, kinds, pages, uncounted, first, last, .. } = self;
         let classifier = reader.decoder().classifier();
         (books.patterns, books.bots) = hits.named(classifier);

@@ -37,6 +37,6 @@ pub use publish::{KEEP_DEAD_LETTERS, KEEP_EVENTS, SOURCE_HEADER};
 pub use replay::{ReplayReport, replay_dead_letters};
 pub use sanity::{ANCIENT, FAR, JUMP, SKEW};
 pub use service::{Collector, Error};
-pub use source::PartitionStatus;
+pub use source::{LINES_PER_RECORD, PartitionStatus};
 pub use store::{DeadLetter, MAX_DEAD_BYTES, MAX_DEAD_LETTERS, ReplayFilter, StoreError};
 pub use tail::{FileStatus, LINGER};

@@ -1,5 +1,5 @@
-//! Chunks into the event log: one record per chunk and partition, and what could not be decoded without its
-//! bytes. It must never split a chunk's events of one partition, as readers drop repeats by rising offsets.
+//! Batches into the event log: one record per batch and partition, and what could not be decoded without its
+//! bytes. It must never split a batch's events of one partition, as readers drop repeats by rising offsets.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +31,7 @@ pub(crate) struct Publisher {
     json: Option<Topic>,
 }
 
-/// A chunk as records; the same again at each attempt.
+/// Batches as records; the same again at each attempt.
 pub(crate) struct Parcel {
     events: Vec<NewRecord>,
     json: Vec<NewRecord>,
@@ -65,23 +65,25 @@ impl Publisher {
         Ok(Self { log, clock, events, dead, json })
     }
 
-    /// The batch as records; takes its values.
-    pub fn pack(&self, chunk: &mut Batch) -> Result<Parcel, Error> {
+    /// The batches as records; takes their values.
+    pub fn pack(&self, load: &mut [Box<Batch>]) -> Result<Parcel, Error> {
         let at = self.clock.now();
-        let source = Bytes::copy_from_slice(chunk.source.as_bytes());
-        let record = |Sheet { partition, value }| NewRecord::to_partition(partition, value, at);
-        let events = std::mem::take(&mut chunk.events);
-        let events = events.into_iter().map(|sheet| record(sheet).header(SOURCE_HEADER, source.clone())).collect();
-        let json = std::mem::take(&mut chunk.json).into_iter().map(record).collect();
-        let mut dead = Vec::new();
-        if !chunk.dead.is_empty() {
-            let note =
-                |d: &crate::store::Dead| DeadLetterNote { offset: d.offset, reason: d.reason.as_str().to_owned() };
-            let letters = chunk.dead.iter().map(note).collect();
-            let value = codec::encode(&DeadLetterBatch { source: chunk.source.to_string(), letters })?;
-            dead.push(NewRecord::to_partition(0, value, at).header(SOURCE_HEADER, source));
+        let mut parcel = Parcel { events: Vec::new(), json: Vec::new(), dead: Vec::new() };
+        for batch in load {
+            let source = Bytes::copy_from_slice(batch.source.as_bytes());
+            let record = |Sheet { partition, value }| NewRecord::to_partition(partition, value, at);
+            let events = std::mem::take(&mut batch.events);
+            parcel.events.extend(events.into_iter().map(|sheet| record(sheet).header(SOURCE_HEADER, source.clone())));
+            parcel.json.extend(std::mem::take(&mut batch.json).into_iter().map(record));
+            if !batch.dead.is_empty() {
+                let note =
+                    |d: &crate::store::Dead| DeadLetterNote { offset: d.offset, reason: d.reason.as_str().to_owned() };
+                let letters = batch.dead.iter().map(note).collect();
+                let value = codec::encode(&DeadLetterBatch { source: batch.source.to_string(), letters })?;
+                parcel.dead.push(NewRecord::to_partition(0, value, at).header(SOURCE_HEADER, source));
+            }
         }
-        Ok(Parcel { events, json, dead })
+        Ok(parcel)
     }
 
     /// Sends what has not been sent yet. After an error the rest can be sent again; readers drop repeats.

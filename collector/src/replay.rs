@@ -137,9 +137,9 @@ async fn deliver(
         rows.push(*row);
         books.revive(letter.reason, event);
     }
-    let mut batch = builder.finish(source, Progress::Replay(Revived { id: replay.id, rows }))?;
-    publisher.send(&mut publisher.pack(&mut batch)?).await?;
+    let mut load = [builder.finish(source, Progress::Replay(Revived { id: replay.id, rows }))?];
+    publisher.send(&mut publisher.pack(&mut load)?).await?;
     let (store, now) = (Arc::clone(store), clock.now());
-    spawn_blocking(move || store.commit(&batch, books, now)).await??;
+    spawn_blocking(move || store.commit(&load, books, now)).await??;
     Ok(count)
 }

@@ -1,4 +1,4 @@
-//! The service: reads, publishes, commits, one batch after the other, from files and from the event log in turn.
+//! The service: reads, publishes, commits, one load after the other, from files and from the event log in turn.
 //! It must never commit what was not published, nor read on before it has committed: that is the back-pressure.
 
 use std::net::SocketAddr;
@@ -222,18 +222,19 @@ impl Collector {
         Ok(())
     }
 
-    /// One batch from each source that has one.
+    /// One load of batches from each source that has one.
     async fn turn(&mut self, shutdown: &CancellationToken) -> Result<Turn, Error> {
         let mut turn = Turn::Nothing(false);
         if let Some(mut tail) = self.tail.take() {
             let (back, next) = spawn_blocking(move || {
-                let next = tail.next_chunk();
+                let next = tail.next_load();
                 (tail, next)
             })
             .await?;
             self.tail = Some(back);
-            if let Some(batch) = next? {
-                if matches!(self.deliver(batch, shutdown).await?, Ended::Stopped) {
+            let load = next?;
+            if !load.is_empty() {
+                if matches!(self.deliver(load, shutdown).await?, Ended::Stopped) {
                     return Ok(Turn::Stopped);
                 }
                 turn = Turn::Worked;
@@ -250,7 +251,7 @@ impl Collector {
             return Ok(if matches!(turn, Turn::Worked) { turn } else { Turn::Nothing(true) });
         };
         let Progress::Partition(progress) = batch.progress.clone() else { return Ok(Turn::Worked) };
-        if matches!(self.deliver(batch, shutdown).await?, Ended::Stopped) {
+        if matches!(self.deliver(vec![batch], shutdown).await?, Ended::Stopped) {
             return Ok(Turn::Stopped);
         }
         if let Some(topic) = &mut self.topic {
@@ -259,10 +260,10 @@ impl Collector {
         Ok(Turn::Worked)
     }
 
-    /// Publishes a batch, then commits it.
-    async fn deliver(&mut self, mut batch: Box<Batch>, shutdown: &CancellationToken) -> Result<Ended, Error> {
+    /// Publishes the batches, then commits them together.
+    async fn deliver(&mut self, mut load: Vec<Box<Batch>>, shutdown: &CancellationToken) -> Result<Ended, Error> {
         let started = Instant::now();
-        let mut parcel = self.publisher.pack(&mut batch)?;
+        let mut parcel = self.publisher.pack(&mut load)?;
         let mut pause = FIRST_PAUSE;
         while let Err(error) = self.publisher.send(&mut parcel).await {
             if !error.retryable() {
@@ -274,10 +275,11 @@ impl Collector {
         }
         let before = self.snapshot.borrow().books.clone();
         let dropped_before = before.dead_letters_dropped;
-        let batch: Arc<Batch> = Arc::from(batch);
+        let tally = load.iter().fold(Accounting::default(), |sum, batch| sum.plus(&batch.tally));
+        let load = Arc::new(load);
         let books = loop {
-            let (store, work, now) = (Arc::clone(&self.store), Arc::clone(&batch), self.clock.now());
-            let books = before.clone().plus(&batch.tally);
+            let (store, work, now) = (Arc::clone(&self.store), Arc::clone(&load), self.clock.now());
+            let books = before.clone().plus(&tally);
             match spawn_blocking(move || store.commit(&work, books, now)).await? {
                 Ok(books) => break books,
                 Err(error) if error.retryable() => {
@@ -288,7 +290,7 @@ impl Collector {
                 Err(error) => return Err(error.into()),
             }
         };
-        metrics::committed(&batch.tally, books.dead_letters_dropped - dropped_before, started.elapsed());
+        metrics::committed(&tally, books.dead_letters_dropped - dropped_before, started.elapsed());
         self.show(Some(books));
         Ok(Ended::Done)
     }

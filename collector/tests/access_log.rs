@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use collector::{DeadReason, Handle, Options, Source};
+use collector::decode::envelope::MAX_RECORDS;
+use collector::{DeadReason, Handle, LINES_PER_RECORD, Options, Source};
 use common::{Running, Shop, expected, line, until};
 use eventlog::{
     Consumer, EventLog, EventLogError, Group, MemoryLog, NewRecord, Position, Retention, Subscription, Topic,
@@ -184,8 +185,8 @@ async fn what_is_no_line_is_a_dead_letter_with_its_record() {
     let letters = running.handle.dead_letters(20).await.unwrap();
     let future = letters.iter().find(|letter| letter.reason == DeadReason::Future).unwrap();
     assert_eq!((future.file.as_deref(), future.file_offset), (Some("web-1:/var/log/nginx/access.log"), Some(8)));
-    assert_eq!((future.offset, future.wrapped), (7, false));
-    let wrong = letters.iter().find(|letter| letter.offset == 4).unwrap();
+    assert_eq!((future.offset, future.wrapped), (7 * LINES_PER_RECORD, false));
+    let wrong = letters.iter().find(|letter| letter.offset == 4 * LINES_PER_RECORD).unwrap();
     assert!(wrong.wrapped && wrong.bytes.starts_with(b"{\"message\": 5"));
     running.stop().await;
     let noted: usize = shop.dead().await.iter().map(|batch| batch.letters.len()).sum();
@@ -211,6 +212,74 @@ async fn a_records_key_means_nothing() {
     assert_eq!(running.handle.accounting().repeats, 5);
     running.stop().await;
     assert_eq!(shop.counted().await, (expected(0..5), 0));
+}
+
+/// Shippers that send several lines as one record, an array: each line ends by itself, and is told from its repeats.
+#[tokio::test]
+async fn each_line_of_a_list_ends_by_itself() {
+    let shop = shop().await;
+    let web = Shipper::new(&shop, "web-1", 0);
+    let one = |n: u64| String::from_utf8(web.record(n * 300, &line(n % 7, n)).value.unwrap().to_vec()).unwrap();
+    let list = |parts: Vec<String>| {
+        NewRecord::to_partition(0, format!("[{}]", parts.join(",\n ")), Timestamp::from_seconds(1_794_355_200))
+    };
+    let broken = |value: String| NewRecord::to_partition(0, value, Timestamp::from_seconds(1_794_355_200));
+    web.ship(vec![
+        list((0..100).map(one).collect()),
+        // Alone, then the same again in a list with new ones, rubbish among them.
+        web.record(100 * 300, &line(100 % 7, 100)),
+        list((99..200).map(one).chain(["5".to_owned(), r#"{"message":7,"log":{}}"#.to_owned()]).collect()),
+        // Not JSON as a whole: nobody knows where its records end.
+        broken(format!("[{},{}", one(200), one(201))),
+        broken(format!("[{}{{}}]", "{},".repeat(MAX_RECORDS))),
+        list((200..300).map(one).collect()),
+    ])
+    .await;
+    let running = shop.start().await;
+    counted_lines(&running.handle, 100 + 1 + 103 + 1 + 1 + 100).await;
+    let books = running.handle.accounting();
+    assert_eq!((books.events, books.repeats), (300, 2));
+    let dead = |reason| books.dead.get(&reason).copied();
+    assert_eq!(books.dead_total(), 4);
+    assert_eq!((dead(DeadReason::Truncated), dead(DeadReason::Array)), (Some(1), Some(1)));
+    assert_eq!((dead(DeadReason::WrongType), dead(DeadReason::MissingField)), (Some(1), Some(1)));
+    // Each has a place of its own: the record's, and which of its lines it was.
+    let letters = running.handle.dead_letters(20).await.unwrap();
+    let wrong = letters.iter().find(|letter| letter.reason == DeadReason::WrongType).unwrap();
+    assert_eq!((wrong.offset, &wrong.bytes[..]), (2 * LINES_PER_RECORD + 102, r#"{"message":7,"log":{}}"#.as_bytes()));
+    running.stop().await;
+    assert_eq!(shop.counted().await, (expected(0..300), 0));
+}
+
+/// The same lists, the collector dying between publish and commit: the same lines under the same places.
+#[tokio::test]
+async fn a_death_among_lists_counts_no_line_twice() {
+    let shop = shop().await;
+    let web = Shipper::new(&shop, "web-1", 0);
+    let list = |from: u64| {
+        let parts: Vec<_> = (from..from + 50).map(|n| web.record(n * 300, &line(n % 7, n)).value.unwrap()).collect();
+        let text: Vec<_> = parts.iter().map(|part| String::from_utf8_lossy(part).into_owned()).collect();
+        NewRecord::to_partition(0, format!("[{}]", text.join(",")), Timestamp::from_seconds(1_794_355_200))
+    };
+    let mut written = 0;
+    for life in 0..4 {
+        web.ship((0..40).map(|n| list(written + n * 50)).collect()).await;
+        written += 2_000;
+        let log = Faulty::new(shop.log.clone(), life);
+        let running = shop.start_with(log.clone(), Arc::new(SystemClock::new())).await;
+        until("it dies", || {
+            log.appends_left.load(Ordering::SeqCst) == u32::MAX || running.handle.accounting().lines == written
+        })
+        .await;
+        running.stop.cancel();
+        let _ = running.task.await;
+    }
+    let running = shop.start().await;
+    counted_lines(&running.handle, written).await;
+    running.stop().await;
+    let (views, repeats) = shop.counted().await;
+    assert_eq!(views, expected(0..written));
+    assert!(repeats > 0, "a death has struck");
 }
 
 #[tokio::test]

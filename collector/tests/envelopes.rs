@@ -94,6 +94,7 @@ fn every_case_of_an_envelope_has_its_end() {
         ("foreign JSON within", around(r#""{\"a\":1}""#), "dead missing_field"),
         ("JSON array within", around(r#""[1,2]""#), "dead missing_field"),
         ("record within a record", nested, "dead nested_envelope"),
+        // In a line of a file; a record of the topic may be a list: `tests/access_log.rs`.
         ("array", format!("[{good}]"), "dead array"),
         ("array cut off", format!("[{good}"), "dead array"),
         ("array of numbers", "[1,2]".into(), "dead missing_field"),

@@ -271,11 +271,14 @@ async fn nothing_is_lost_and_nothing_doubled_whoever_dies() {
     let (all_renamed, all_truncated) = (place.path().join("all-renamed"), place.path().join("all-truncated"));
     let mut renamed = Written::new(logs.join("access.log"), &all_renamed);
     let mut truncated = Written::new(logs.join("other.log"), &all_truncated);
-    let config = include_str!("../../filebeat/filebeat.yml")
-        .replace("${ACCESS_LOG:/var/log/nginx/access.log}", &renamed.path.display().to_string())
-        .replace("${TRUNCATED_LOG_ENABLED:false}", "true")
-        .replace("${TRUNCATED_LOG:/var/log/nginx/truncated.log}", &truncated.path.display().to_string())
-        .replace("${KAFKA_BOOTSTRAP:127.0.0.1:9092}", &bootstrap);
+    let (one, other) = (renamed.path.display().to_string(), truncated.path.display().to_string());
+    let values = [
+        ("ACCESS_LOG", one.as_str()),
+        ("TRUNCATED_LOG_ENABLED", "true"),
+        ("TRUNCATED_LOG", &other),
+        ("KAFKA_BOOTSTRAP", &bootstrap),
+    ];
+    let config = Filebeat::fill(include_str!("../../filebeat/filebeat.yml"), &values).unwrap();
     let mut filebeat = Filebeat::start(&place.path().join("filebeat"), &config).unwrap();
     let mut collecting = Collecting::start(&bootstrap, place.path());
     let started = Instant::now();

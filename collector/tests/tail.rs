@@ -267,13 +267,6 @@ fn descriptors(folder: &Path) -> usize {
     links.filter(|target| target.starts_with(folder)).count()
 }
 
-/// Processor time of this process so far.
-fn processor() -> Duration {
-    let stat = fs::read_to_string("/proc/self/stat").unwrap();
-    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-    Duration::from_millis(fields[11..13].iter().map(|ticks| ticks.parse::<u64>().unwrap() * 10).sum())
-}
-
 /// Memory of this process, in MiB.
 fn memory() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
@@ -313,10 +306,6 @@ async fn a_thousand_files_with_few_descriptors_through_rotation_and_death() {
     counted(&running, total).await;
     println!("all grown by 5 lines: the last is committed after {:?}; {open} files open", begin.elapsed());
     println!("memory grew by {} MiB", memory() - before);
-    let (at, begin) = (processor(), Instant::now());
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    println!("idle: {:.2} % of a processor", (processor() - at).as_secs_f64() / begin.elapsed().as_secs_f64() * 100.0);
-
     // A death in the middle, and meanwhile every third log is moved away, every seventh copied and truncated.
     let total = round(&shop);
     until("some are read", || running.handle.accounting().lines > total - FILES * 4).await;

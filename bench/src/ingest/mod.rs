@@ -1,5 +1,5 @@
 //! Area `ingest`: lines of a real log, as Filebeat writes them, to product events in Arrow columns, on one core.
-//! Beside it, on the same files in the same run: DuckDB doing the same work.
+//! Beside it, on the same files in the same run: DuckDB, Polars and chDB doing the same work.
 
 mod input;
 mod ours;
@@ -13,7 +13,7 @@ use crate::figure::{Bar, Figure, median};
 use crate::machine;
 use input::Input;
 use ours::{Depth, run};
-use peers::DuckDb;
+use peers::Peer;
 
 /// Lines of the comparison, whole and quick.
 const LINES: u64 = 2_000_000;
@@ -33,7 +33,7 @@ impl Area for Ingest {
         "ingest"
     }
     fn about(&self) -> &'static str {
-        "Filebeat's records to product events in Arrow columns, on one core, beside DuckDB"
+        "Filebeat's records to product events in Arrow columns, on one core, beside DuckDB, Polars, chDB"
     }
     fn run(&self, settings: &Settings) -> anyhow::Result<Vec<Figure>> {
         let lines = if settings.quick { QUICK_LINES } else { LINES };
@@ -47,27 +47,28 @@ impl Area for Ingest {
 
 fn compare(settings: &Settings, input: &Input) -> anyhow::Result<Vec<Figure>> {
     let rounds = if settings.quick { QUICK_ROUNDS } else { ROUNDS };
-    let duckdb = settings.python.as_ref().map(|python| DuckDb::new(python.clone()));
+    let peers = settings.python.as_deref().map(peers::installed).unwrap_or_default();
     let lines = input.lines as f64;
     settings.say(&format!("input: {} lines made from {}", input.lines, input.origin));
 
-    // First that both say the same: every view of every page, bots and all, counted by both.
+    // First that all say the same: every view of every page, bots and all, counted by each.
     let ours = ours::raw_views(&input.whole)?;
-    if let Some(duckdb) = &duckdb {
-        let theirs = duckdb.run(&input.whole, "raw")?;
+    let (pages, views) = (ours.len() as u64, ours.values().sum::<u64>());
+    for peer in &peers {
+        let theirs = peer.run(&input.whole, "raw")?;
         ensure!(
-            (theirs.pages, theirs.views) == (ours.len() as u64, ours.values().sum::<u64>()),
-            "DuckDB counts {} views of {} pages, we {} of {}",
+            (theirs.pages, theirs.views) == (pages, views),
+            "{} counts {} views of {} pages, we {views} of {pages}",
+            peer.name,
             theirs.views,
             theirs.pages,
-            ours.values().sum::<u64>(),
-            ours.len()
         );
-        settings.say(&format!("both count {} views of {} pages", theirs.views, theirs.pages));
+        settings.say(&format!("{} and we count {views} views of {pages} pages", peer.name));
     }
 
     let mut seconds: Vec<(Depth, Vec<f64>)> = Depth::ALL.iter().map(|depth| (*depth, Vec::new())).collect();
-    let (mut lean, mut plain, mut peer, mut lean_peer) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut lean, mut plain) = (Vec::new(), Vec::new());
+    let mut theirs: Vec<Theirs<'_>> = peers.iter().map(Theirs::new).collect();
     let (mut bytes, mut lean_bytes, mut plain_bytes) = (0, 0, 0);
     let (mut served, mut served_plain) = (Vec::new(), Vec::new());
     for round in 0..rounds {
@@ -85,9 +86,12 @@ fn compare(settings: &Settings, input: &Input) -> anyhow::Result<Vec<Figure>> {
         plain.push(lines / done.seconds);
         served.push(lines / service::run(settings, &input.whole, input.lines)?.seconds);
         served_plain.push(lines / service::run(settings, &input.plain, input.lines)?.seconds);
-        if let Some(duckdb) = &duckdb {
-            peer.push(lines / duckdb.run(&input.whole, "views")?.seconds);
-            lean_peer.push(lines / duckdb.run(&input.lean, "views")?.seconds);
+        for theirs in &mut theirs {
+            theirs.whole.push(lines / theirs.peer.run(&input.whole, "views")?.seconds);
+            // Only who has a bar runs on both files: the whole run shall stay within four minutes.
+            if theirs.peer.bar.is_some() {
+                theirs.lean.push(lines / theirs.peer.run(&input.lean, "views")?.seconds);
+            }
         }
     }
 
@@ -96,21 +100,15 @@ fn compare(settings: &Settings, input: &Input) -> anyhow::Result<Vec<Figure>> {
     let rates = |times: &[f64]| times.iter().map(|seconds| lines / seconds).collect::<Vec<_>>();
     let per_line = |total: u64| total as f64 / lines;
     let name = |what: &str, total: u64| format!("{what}, {:.0} B a line", per_line(total));
-    let version = duckdb.as_ref().map_or_else(String::new, DuckDb::name);
-    let beside = |figure: Figure, peer: &[f64]| match peer {
-        [] => figure,
-        peer => figure.against(version.clone(), peer.to_vec()),
-    };
-
     let whole = rates(of(Depth::Encode));
     let lean_name = name("Filebeat 8 without agent and ecs", lean_bytes);
-    let mut figures = vec![
-        Figure::new(name("Filebeat 8 as it comes", bytes), "lines/s", whole.clone()).bar(Bar::AtLeast(1_500_000.0)),
-        beside(Figure::new("  the same beside DuckDB", "lines/s", whole.clone()), &peer).bar(Bar::RatioAtLeast(2.0)),
-        Figure::new(lean_name, "lines/s", lean.clone()).bar(Bar::AtLeast(1_500_000.0)),
-        beside(Figure::new("  the same beside DuckDB", "lines/s", lean), &lean_peer).bar(Bar::RatioAtLeast(2.0)),
-        Figure::new(name("plain combined lines", plain_bytes), "lines/s", plain),
-    ];
+    let mut figures =
+        vec![Figure::new(name("Filebeat 8 as it comes", bytes), "lines/s", whole.clone()).bar(Bar::AtLeast(1_500_000.0))];
+    figures.extend(theirs.iter().map(|theirs| theirs.beside("as it comes", &whole, &theirs.whole)));
+    figures.push(Figure::new(lean_name, "lines/s", lean.clone()).bar(Bar::AtLeast(1_500_000.0)));
+    let with_lean = theirs.iter().filter(|theirs| !theirs.lean.is_empty());
+    figures.extend(with_lean.map(|theirs| theirs.beside("without agent and ecs", &lean, &theirs.lean)));
+    figures.push(Figure::new(name("plain combined lines", plain_bytes), "lines/s", plain));
     let mut before: Option<&[f64]> = None;
     for depth in Depth::ALL {
         let times = of(depth);
@@ -131,6 +129,30 @@ fn compare(settings: &Settings, input: &Input) -> anyhow::Result<Vec<Figure>> {
     );
     settings.say(&format!("median round: {:.2} s", median(of(Depth::Encode))));
     Ok(figures)
+}
+
+/// A peer's rounds.
+struct Theirs<'a> {
+    peer: &'a Peer,
+    /// Lines a second of the file as it comes.
+    whole: Vec<f64>,
+    /// The same of the file without `agent` and `ecs`.
+    lean: Vec<f64>,
+}
+
+impl<'a> Theirs<'a> {
+    fn new(peer: &'a Peer) -> Self {
+        Self { peer, whole: Vec::new(), lean: Vec::new() }
+    }
+    /// Our rate beside his on the same file.
+    fn beside(&self, file: &str, ours: &[f64], theirs: &[f64]) -> Figure {
+        let name = format!("  {file}, beside {}", self.peer.called);
+        let figure = Figure::new(name, "lines/s", ours.to_vec()).against(self.peer.name.clone(), theirs.to_vec());
+        match self.peer.bar {
+            Some(bar) => figure.bar(Bar::RatioAtLeast(bar)),
+            None => figure,
+        }
+    }
 }
 
 /// So many lines through the whole way in one process, and how much memory it holds meanwhile.

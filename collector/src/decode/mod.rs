@@ -83,7 +83,8 @@ reasons!(
         BadJson = "bad_json",
         /// JSON nested deeper than [`json::MAX_DEPTH`].
         TooDeep = "too_deep",
-        /// A record that is a JSON array: shippers write one record for each line.
+        /// A JSON array where one record is wanted: in a line of a file, in another array, or with more than
+        /// [`envelope::MAX_RECORDS`] records.
         Array = "array",
         /// A JSON object that is neither a shipper's record nor the edge's line.
         UnknownEnvelope = "unknown_envelope",

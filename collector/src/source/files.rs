@@ -30,7 +30,7 @@ const FILES: NonZeroUsize = NonZeroUsize::new(LINES / LEAST_LINES).expect("not z
 
 /// One file.
 #[derive(Debug)]
-pub(super) struct File {
+pub(crate) struct File {
     pub timeline: Timeline,
     /// Host and path, for dead letters.
     pub name: Option<Arc<str>>,
@@ -40,10 +40,10 @@ pub(super) struct File {
 
 /// All files of a partition.
 #[derive(Debug)]
-pub(super) struct Files(LruCache<u64, File>);
+pub(crate) struct Files(LruCache<u64, File>);
 
 /// What tells a file from others: 64 bits of a hash, so that nothing is allocated per line.
-pub(super) type Key = u64;
+pub(crate) type Key = u64;
 
 impl Files {
     pub fn new() -> Self {

@@ -1,5 +1,8 @@
 //! One partition of `access-log` that is being read: a run of its records to a batch of lines. It decides nothing about
 //! who reads the partition, and never waits.
+//!
+//! A record is a line, or a list of lines. Line `n` of the record at `offset` is published under the offset
+//! `offset * LINES_PER_RECORD + n`: rising from line to line, the same at each reading (ADR 0018).
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -10,9 +13,12 @@ use types::Timestamp;
 
 use super::files::{Files, Key};
 use crate::batch::{Batch, Builder, Place, Press};
-use crate::decode::envelope::Opener;
+use crate::decode::envelope::{self, Opener};
 use crate::metrics;
 use crate::store::{PartitionProgress, Progress};
+
+/// Places for lines that each record has in the numbering of a partition's lines.
+pub const LINES_PER_RECORD: u64 = envelope::MAX_RECORDS as u64;
 
 /// One partition that is ours.
 pub(super) struct Reading {
@@ -89,38 +95,47 @@ impl Reading {
         Ok(Built::Batch(builder.finish(source, progress)?))
     }
 
-    /// Gives each record its end.
+    /// Gives each line of each record its end.
     fn read(&mut self, records: &[Record], builder: &mut Builder<'_>) {
         let mut doubted: Vec<Key> = Vec::new();
         for record in records {
             let value = record.value.as_deref().unwrap_or_default();
-            let opened = match self.opener.open_any(value) {
-                Ok(opened) => opened,
-                Err(reason) => {
-                    builder.unreadable(record.offset, reason, value, true);
-                    continue;
+            let first = record.offset.saturating_mul(LINES_PER_RECORD);
+            match envelope::list(value) {
+                Ok(None) => self.line(first, value, builder, &mut doubted),
+                Ok(Some(parts)) => {
+                    for (number, part) in (0..).zip(parts) {
+                        self.line(first + number, &value[part], builder, &mut doubted);
+                    }
                 }
-            };
-            let (key, gone) = self.files.admit(&opened);
-            if let Some(mut gone) = gone {
-                builder.settle(&mut gone.timeline);
-            }
-            let share = self.files.share();
-            let Some(file) = self.files.get(key) else { continue };
-            if file.repeats(&opened, share) {
-                builder.repeat();
-                continue;
-            }
-            let place = || Place { file: file.name.clone(), offset: opened.offset };
-            builder.message(&mut file.timeline, record.offset, &opened, place);
-            if file.timeline.in_doubt() && !doubted.contains(&key) {
-                doubted.push(key);
+                Err(reason) => builder.unreadable(first, reason, value, true),
             }
         }
         for key in doubted {
             if let Some(file) = self.files.get(key) {
                 builder.settle(&mut file.timeline);
             }
+        }
+    }
+
+    fn line(&mut self, offset: u64, bytes: &[u8], builder: &mut Builder<'_>, doubted: &mut Vec<Key>) {
+        let opened = match self.opener.open_any(bytes) {
+            Ok(opened) => opened,
+            Err(reason) => return builder.unreadable(offset, reason, bytes, true),
+        };
+        let (key, gone) = self.files.admit(&opened);
+        if let Some(mut gone) = gone {
+            builder.settle(&mut gone.timeline);
+        }
+        let share = self.files.share();
+        let Some(file) = self.files.get(key) else { return };
+        if file.repeats(&opened, share) {
+            return builder.repeat();
+        }
+        let place = || Place { file: file.name.clone(), offset: opened.offset };
+        builder.message(&mut file.timeline, offset, &opened, place);
+        if file.timeline.in_doubt() && !doubted.contains(&key) {
+            doubted.push(key);
         }
     }
 }

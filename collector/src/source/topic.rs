@@ -19,11 +19,11 @@ use super::reading::{Built, Reading, mark};
 use super::resume::{Known, Resume, resume};
 use crate::Error;
 use crate::batch::{Batch, Press, Recipe};
-use crate::decode::envelope::Opener;
+use crate::decode::envelope::{Opener, lines_about};
 use crate::metrics;
 use crate::store::{PartitionProgress, Store};
 
-/// Most records of one poll, and so of one batch: as many lines as a chunk of a file has.
+/// Most records of one poll, and about the most lines of one batch: as many as a chunk of a file has.
 const MAX_RECORDS: usize = 4_096;
 /// Records before the place of resuming that are read again, for what they say about files: repeats of them may
 /// come. More than one file remembers, as files share a partition; 20 MB and a fraction of a second to read.
@@ -60,7 +60,8 @@ pub(crate) struct TopicSource {
     topic: Topic,
     name: Arc<str>,
     group: Group,
-    from_start: bool,
+    /// Partitions below this number that nobody knows begin at their end, others at their beginning.
+    at_end: u32,
     store: Arc<Store>,
     recipe: Recipe,
     /// Away while a batch is made.
@@ -91,6 +92,7 @@ impl TopicSource {
             let retention = Retention::Time(KEEP_LINES);
             log.ensure_topic(&TopicSpec { topic: topic.clone(), partitions: recipe.partitions, retention }).await?;
         }
+        let at_end = if from_start { 0 } else { old_partitions(&*log, &group, &topic, &store).await? };
         // Where to begin is decided here. If the log must choose, because what was to be read is not kept any
         // more, it shall choose the oldest.
         let subscription = Subscription { group: group.clone(), topics: vec![topic.clone()], start: Start::Earliest };
@@ -102,7 +104,7 @@ impl TopicSource {
             topic,
             name,
             group,
-            from_start,
+            at_end,
             store,
             recipe,
             press: None,
@@ -196,7 +198,7 @@ impl TopicSource {
         let committed = self.log.committed(&self.group, partition).await?;
         let end = self.log.end_offset(partition).await?;
         let known = Known { own: own.as_ref().map(|own| own.next), committed, end };
-        let (next, own, continuing) = match resume(known, self.from_start) {
+        let (next, own, continuing) = match resume(known, number >= self.at_end) {
             Resume::At(next) => (next, own, true),
             Resume::Fresh(next) => {
                 // So that whoever gets the partition next, before anything was read, begins here too.
@@ -272,7 +274,7 @@ impl TopicSource {
     async fn take(&mut self) -> Result<Option<Box<Batch>>, Error> {
         let Some(first) = self.waiting.front() else { return Ok(None) };
         let (number, offset) = (first.partition, first.offset);
-        let run = self.waiting.iter().take_while(|record| record.partition == number).count();
+        let run = run(&self.waiting, number);
         let Some(reading) = self.partitions.get_mut(&number) else {
             self.waiting.drain(..run);
             return Ok(None);
@@ -341,6 +343,39 @@ impl TopicSource {
         self.looked = Some(Instant::now());
         Ok(())
     }
+}
+
+/// How many partitions were there before anybody here read the topic: what lies in them is old. Once it was read, a
+/// partition that nobody knows was added since, and all of its lines are new.
+async fn old_partitions(
+    log: &dyn EventLog,
+    group: &Group,
+    topic: &Topic,
+    store: &Arc<Store>,
+) -> Result<u32, Error> {
+    let (own, name) = (Arc::clone(store), topic.as_str().to_owned());
+    if spawn_blocking(move || own.has_read(&name)).await?? {
+        return Ok(0);
+    }
+    let partitions = log.partitions(topic).await?;
+    for partition in 0..partitions {
+        let partition = TopicPartition { topic: topic.clone(), partition };
+        if log.committed(group, &partition).await?.is_some() {
+            return Ok(0);
+        }
+    }
+    Ok(partitions)
+}
+
+/// How many of the waiting records of this partition make one batch: lists count as the lines in them.
+fn run(waiting: &VecDeque<Record>, partition: u32) -> usize {
+    let mut lines = 0;
+    let of_run = |record: &&Record| {
+        let fits = record.partition == partition && lines < MAX_RECORDS;
+        lines += lines_about(record.value.as_deref().unwrap_or_default());
+        fits
+    };
+    waiting.iter().take_while(of_run).count()
 }
 
 fn another(partition: u32, known: Known) {

@@ -35,7 +35,7 @@ impl Dead {
 pub struct DeadLetter {
     /// Identity of the file or partition under which it was noted.
     pub source: String,
-    /// Its offset there: of a file's byte, or of a partition's record.
+    /// Its offset there: of a file's byte, or of a partition's line (see [`crate::LINES_PER_RECORD`]).
     pub offset: u64,
     /// The file it stood in, if a shipper said so.
     pub file: Option<String>,

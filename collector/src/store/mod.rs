@@ -141,6 +141,31 @@ impl Store {
         Ok(Self { connection: Mutex::new(connection), _lock: lock })
     }
 
+    /// Makes what `work` tells the store durable at once, when it is done: for a thousand logs that are met and named in
+    /// one look each word would else be a write to disk of its own. If it fails, nothing of it is remembered. It must not
+    /// be nested, nor hold a [`Self::commit`].
+    pub fn together<T>(&self, work: impl FnOnce() -> Result<T, crate::Error>) -> Result<T, crate::Error> {
+        self.connection.lock().execute_batch("BEGIN").map_err(StoreError::from)?;
+        let done = work().and_then(|done| {
+            self.connection.lock().execute_batch("COMMIT").map_err(StoreError::from)?;
+            Ok(done)
+        });
+        let connection = self.connection.lock();
+        if done.is_err() && !connection.is_autocommit() {
+            connection.execute_batch("ROLLBACK").map_err(StoreError::from)?;
+        }
+        done
+    }
+
+    /// Lets the database grow by no more than so many pages, as a full disk would; `None` lets go.
+    #[cfg(test)]
+    pub fn leave_room(&self, pages: Option<u32>) {
+        let connection = self.connection.lock();
+        let now: i64 = connection.query_row("PRAGMA page_count", [], |row| row.get(0)).expect("a number");
+        let most = pages.map_or(i64::from(u32::MAX) / 2, |pages| now + i64::from(pages));
+        connection.query_row(&format!("PRAGMA max_page_count = {most}"), [], |_| Ok(())).expect("is taken");
+    }
+
     /// Whether this log was ever followed; from now on it was.
     pub fn meet(&self, path: &str, now: Timestamp) -> Result<bool, StoreError> {
         let added = self
@@ -235,22 +260,36 @@ impl Store {
         Ok(query.query_row(params![topic, partition], read).optional()?)
     }
 
+    /// Whether this collector has read anything of the topic.
+    pub fn has_read(&self, topic: &str) -> Result<bool, StoreError> {
+        let connection = self.connection.lock();
+        let mut query = connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM partitions WHERE topic = ?1)")?;
+        Ok(query.query_row([topic], |row| row.get(0))?)
+    }
+
     /// The books as they were last committed.
     pub fn accounting(&self) -> Result<Accounting, StoreError> {
         books::read(&self.connection.lock())
     }
 
-    /// Commits a batch's progress, its dead letters, and the books with it; answers the new books.
-    pub fn commit(&self, batch: &Batch, mut books: Accounting, now: Timestamp) -> Result<Accounting, StoreError> {
+    /// Commits the batches' progress, their dead letters, and the books with them; answers the new books.
+    pub fn commit(
+        &self,
+        load: &[Box<Batch>],
+        mut books: Accounting,
+        now: Timestamp,
+    ) -> Result<Accounting, StoreError> {
         let mut connection = self.connection.lock();
         let change = connection.transaction()?;
-        match &batch.progress {
-            Progress::File(checkpoint) => file_progress(&change, checkpoint)?,
-            Progress::Partition(progress) => partition_progress(&change, progress)?,
-            Progress::Replay(revived) => dead::finish(&change, revived, now)?,
-        }
-        if !batch.dead.is_empty() {
-            books.dead_letters_dropped += dead::bury(&change, &batch.source, &batch.dead, now)?;
+        for batch in load {
+            match &batch.progress {
+                Progress::File(checkpoint) => file_progress(&change, checkpoint)?,
+                Progress::Partition(progress) => partition_progress(&change, progress)?,
+                Progress::Replay(revived) => dead::finish(&change, revived, now)?,
+            }
+            if !batch.dead.is_empty() {
+                books.dead_letters_dropped += dead::bury(&change, &batch.source, &batch.dead, now)?;
+            }
         }
         books::write(&change, &books)?;
         change.commit()?;

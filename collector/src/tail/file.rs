@@ -386,10 +386,9 @@ impl Followed {
             return Ok(Read::Overwritten);
         }
         self.lines.borrow(desk.big);
-        let came = if length > self.lines.read_end() {
-            self.lines.fill(|buffer, at| content.read_at(buffer, at))?
-        } else {
-            0
+        let came = match length.saturating_sub(self.lines.read_end()) {
+            0 => 0,
+            more => self.lines.fill(more, |buffer, at| content.read_at(buffer, at))?,
         };
         // Looked at after the bytes were read, so that they are known to be this generation's.
         let prefix = prefix(content)?;
@@ -409,7 +408,7 @@ impl Followed {
     fn unpack(&mut self, desk: &mut Desk<'_>) -> Result<Read, Trouble> {
         let Some(content) = &mut self.content else { return Ok(Read::Lost) };
         self.lines.borrow(desk.big);
-        let came = self.lines.fill(|buffer, at| content.read_at(buffer, at));
+        let came = self.lines.fill(u64::MAX, |buffer, at| content.read_at(buffer, at));
         let mut ended = content.ended();
         if let Err(error) = came {
             // Perhaps it is still being packed; if not, there is no more to be had of it.

@@ -50,11 +50,17 @@ impl Lines {
         self.base + self.bytes.len() as u64
     }
 
-    /// Reads up to a chunk with `read(buffer, offset)`; answers how many bytes came. On an error, nothing
-    /// changes that matters: what was read is kept.
-    pub fn fill(&mut self, mut read: impl FnMut(&mut [u8], u64) -> std::io::Result<usize>) -> std::io::Result<usize> {
+    /// Reads up to a chunk with `read(buffer, offset)`, of which `more` bytes are known to be there; answers how many
+    /// came. On an error, nothing changes that matters: what was read is kept.
+    pub fn fill(
+        &mut self,
+        more: u64,
+        mut read: impl FnMut(&mut [u8], u64) -> std::io::Result<usize>,
+    ) -> std::io::Result<usize> {
         let before = self.bytes.len();
-        self.bytes.resize(CHUNK.max(before), 0);
+        // Only as far as something is to come: of a thousand logs that grew by a line each, no chunk is cleared.
+        let room = CHUNK.saturating_sub(before).min(usize::try_from(more).unwrap_or(usize::MAX));
+        self.bytes.resize(before + room, 0);
         let mut end = before;
         let result = loop {
             if end == self.bytes.len() {
@@ -141,7 +147,7 @@ mod tests {
             let piece = (*pieces.next().unwrap()).min(text.len() - at);
             let mut given = false;
             lines
-                .fill(|buffer, offset| {
+                .fill(u64::MAX, |buffer, offset| {
                     assert_eq!(offset, 100 + at as u64);
                     if given || piece == 0 {
                         return Ok(0);
@@ -193,7 +199,7 @@ mod tests {
             buffer.fill(b'x');
             Ok(buffer.len())
         };
-        lines.fill(read).unwrap();
+        lines.fill(u64::MAX, read).unwrap();
         lines.cut(false, |_, _| panic!("no line yet"));
         assert_eq!(lines.position(), 5);
         assert_eq!(lines.read_end(), 5 + CHUNK as u64);

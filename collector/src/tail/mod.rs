@@ -50,6 +50,11 @@ const SWEEP: Duration = Duration::from_secs(1);
 const SCAN: Duration = Duration::from_secs(2);
 /// Most logs that are followed at once: a look at all of them stays below 10 ms.
 pub const MAX_LOGS: usize = 4_096;
+/// Most lines of one load, but for those of its last chunk: as many as one chunk may have.
+const LOAD_LINES: u64 = lines::MAX_CHUNK_LINES as u64;
+/// Most chunks of one load. With at most a record for each partition they stay far below what a log takes at once, and
+/// a thousand quiet logs that each got a line cost four commits.
+const LOAD_CHUNKS: usize = 256;
 /// Most files that are open at once, far below the usual limit of 1,024 for a whole process. Logs beyond it are
 /// closed while it is others' turn.
 pub const MAX_OPEN: usize = 256;
@@ -129,6 +134,8 @@ pub(crate) struct Tail {
     /// When it was opened, in files' time: what was there before is subject to `from_start`.
     opened: std::time::SystemTime,
     full: bool,
+    /// Whether the logs that the options name are among `logs`.
+    followed: bool,
     big: Vec<u8>,
     store: Arc<Store>,
     press: Press,
@@ -155,38 +162,71 @@ impl Tail {
             turn: 0,
             opened: std::time::SystemTime::now(),
             full: false,
+            followed: false,
             big: Vec::new(),
             store,
             press: Press::new(recipe),
             clock,
             options,
         };
-        for path in tail.options.paths.clone() {
-            if !names::is_pattern(&path) {
-                tail.follow(path, false)?;
-            }
-        }
-        tail.scan()?;
+        let store = Arc::clone(&tail.store);
+        store.together(|| tail.follow_all())?;
         Ok(tail)
     }
 
-    /// The next chunk of any log, each in its turn; `None` if there is no whole line more.
-    pub fn next_chunk(&mut self) -> Result<Option<Box<Batch>>, crate::Error> {
+    /// The next chunks of the logs, each in its turn, to be published and committed together; none if there is no whole
+    /// line more. What the store is told of the files meanwhile is durable before this answers, so that no event can be
+    /// published under a name that a restart would not find.
+    pub fn next_load(&mut self) -> Result<Vec<Box<Batch>>, crate::Error> {
+        let store = Arc::clone(&self.store);
+        let load = store.together(|| self.load());
+        if load.is_err() {
+            // Of what was read since, nothing is remembered and nothing was published: from what is remembered on.
+            self.logs.clear();
+            self.by_path.clear();
+            self.queue.clear();
+            self.full = false;
+            self.followed = false;
+        }
+        load
+    }
+
+    /// Follows what the options name, unless it does already.
+    fn follow_all(&mut self) -> Result<(), crate::Error> {
+        if self.followed {
+            return Ok(());
+        }
+        for path in self.options.paths.clone() {
+            if !names::is_pattern(&path) {
+                self.follow(path, false)?;
+            }
+        }
+        self.scan()?;
+        self.followed = true;
+        Ok(())
+    }
+
+    fn load(&mut self) -> Result<Vec<Box<Batch>>, crate::Error> {
+        self.follow_all()?;
         self.hear()?;
         self.sweep()?;
-        while let Some(at) = self.queue.pop_front() {
+        let (mut load, mut lines) = (Vec::new(), 0);
+        while lines < LOAD_LINES
+            && load.len() < LOAD_CHUNKS
+            && let Some(at) = self.queue.pop_front()
+        {
             let Some(log) = self.logs.get_mut(at) else { continue };
             log.queued = false;
             self.turn += 1;
             log.used = self.turn;
             self.make_room(at);
-            let batch = self.look(at, true)?;
-            if let Some(batch) = batch {
+            if let Some(batch) = self.look(at, true)? {
                 self.enqueue(at);
-                return Ok(Some(batch));
+                lines += batch.tally.lines;
+                load.push(batch);
             }
         }
-        Ok(None)
+        Ok(load)
     }
 
     /// How far each log has been read.
@@ -419,3 +459,6 @@ fn filed<T>(result: Result<T, Trouble>) -> Result<Result<T, io::Error>, crate::E
         Err(Trouble::Encode(error)) => Err(error.into()),
     }
 }
+
+#[cfg(test)]
+mod tests;

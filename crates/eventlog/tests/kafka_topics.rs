@@ -278,13 +278,3 @@ async fn every_compression_is_read_back_by_one_member_of_many_topics() {
     }
     assert_eq!(consumer.assignment().len(), 6);
 }
-
-/// What the library was not built with, it is not quietly done without.
-#[test]
-fn a_property_that_cannot_be_honoured_is_refused_at_once() {
-    let mut options = KafkaLogOptions::default();
-    options.properties.insert("security.protocol".to_owned(), "ssl".to_owned());
-    let refused = KafkaLog::connect(options, Arc::new(SystemClock::new())).err().unwrap();
-    assert!(matches!(refused, EventLogError::Refused(_)), "{refused}");
-    assert!(refused.to_string().to_lowercase().contains("ssl"), "{refused}");
-}

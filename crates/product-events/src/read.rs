@@ -17,10 +17,29 @@ pub fn decode(value: &[u8]) -> Result<EventBatch, DecodeError> {
     match value {
         [] => Err(DecodeError::Empty),
         _ if value.len() > MAX_VALUE => Err(DecodeError::TooLarge(value.len())),
-        [codec::VERSION, ..] => codec::decode(value).map_err(DecodeError::Json),
+        [codec::VERSION, ..] => json(value),
         [VERSION, stream @ ..] => arrow(stream),
         [version, ..] => Err(DecodeError::Version(*version)),
     }
+}
+
+/// Version 1, held to the bounds of version 2: what is read can be written again, whichever way it came.
+fn json(value: &[u8]) -> Result<EventBatch, DecodeError> {
+    let batch: EventBatch = codec::decode(value).map_err(DecodeError::Json)?;
+    for (at, event) in batch.events.iter().enumerate() {
+        if event.status > MAX_STATUS {
+            return Err(DecodeError::Value { column: "status", at });
+        }
+        if !is_time(event.at.millis()) {
+            return Err(DecodeError::Value { column: "at", at });
+        }
+    }
+    Ok(batch)
+}
+
+/// Whether a log may say so: the years 1970 to 9999.
+fn is_time(millis: i64) -> bool {
+    (0..=MAX_AT).contains(&millis)
 }
 
 fn arrow(stream: &[u8]) -> Result<EventBatch, DecodeError> {
@@ -140,7 +159,7 @@ fn read_events(message: &Message<'_>, body: &[u8], pages: &[PageId]) -> Result<V
             visitor: VisitorHash(visitor),
             status: Some(status).filter(|status| *status <= MAX_STATUS).ok_or_else(|| wrong("status", row))?,
             at: Some(at)
-                .filter(|at| (0..=MAX_AT).contains(at))
+                .filter(|at| is_time(*at))
                 .map(Timestamp::from_millis)
                 .ok_or_else(|| wrong("at", row))?,
             offset,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, RecordBatch, UInt64Array};
 use arrow_ipc::writer::StreamWriter;
 use arrow_schema::{DataType, Field, Schema};
-use product_events::{Columns, EncodeError, Event, MAX_EVENTS, MAX_VALUE, decode, encode, write_json};
+use product_events::{Columns, DecodeError, EncodeError, Event, MAX_EVENTS, MAX_VALUE, decode, encode, write_json};
 use proptest::prelude::*;
 use types::{AccessEvent, EventBatch, EventKind, PageId, Timestamp, VisitorHash, codec};
 
@@ -116,6 +116,25 @@ fn version_1_is_still_read() {
     let many = EventBatch { events: (0..1_000).map(|n| event("page", n)).collect(), ..batch() };
     let (new, old) = (encode(&many).unwrap().len(), codec::encode(&many).unwrap().len());
     assert!(new * 3 < old, "{new} against {old} bytes");
+}
+
+/// What version 1 would let through and version 2 cannot hold is refused at the door (found by the fuzzer).
+#[test]
+fn version_1_is_held_to_the_same_bounds() {
+    let old = |change: &dyn Fn(&mut AccessEvent)| {
+        let mut batch = batch();
+        change(&mut batch.events[2]);
+        decode(&codec::encode(&batch).unwrap())
+    };
+    let wrong = |column| Err(DecodeError::Value { column, at: 2 });
+    assert_eq!(old(&|event| event.at = Timestamp::from_millis(-1)), wrong("at"));
+    let year_10000 = Timestamp::from_millis(253_402_300_800_000);
+    assert!(matches!(old(&|event| event.at = year_10000), Err(DecodeError::Json(_))), "no RFC 3339 time");
+    assert_eq!(old(&|event| event.status = 1_000), wrong("status"));
+    assert!(old(&|event| event.at = Timestamp::from_millis(0)).is_ok());
+    // As JSON no more than 200,000 events fit a record, so the bound on events is not met.
+    let many = EventBatch { events: vec![event("p", 1); MAX_EVENTS / 2], ..batch() };
+    assert!(matches!(codec::encode(&many), Err(codec::CodecError::TooLarge(_))));
 }
 
 /// `bytes` with one sequence replaced by another of the same length.

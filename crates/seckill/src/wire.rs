@@ -216,18 +216,6 @@ fn payments(core: &seckill_core::Options, secrets: &Secrets, clock: Arc<dyn Cloc
     })
 }
 
-/// The collector's options, with its folder and secret in them, and the event log: for what is done beside it.
-pub fn collector_parts(
-    mut config: Config,
-    clock: Arc<dyn Clock>,
-) -> anyhow::Result<(collector::Options, Arc<dyn EventLog>)> {
-    let data = config.data_dir.clone();
-    let secrets = Secrets::load(&config.secrets, &data, config.mode.makes_secrets())?;
-    place_in(&data, &mut config, &secrets)?;
-    let log = event_log(&config, clock)?;
-    Ok((config.collector, log))
-}
-
 fn folder(data: &Path, name: &str) -> anyhow::Result<PathBuf> {
     let dir = data.join(name);
     fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;

@@ -38,9 +38,9 @@ impl Street {
         let place = self.town.data().join("filebeat");
         fs::create_dir_all(&place).unwrap();
         let bootstrap = self.town.servers.as_ref().unwrap().kafka.bootstrap();
-        let config = include_str!("../../../filebeat/filebeat.yml")
-            .replace("${ACCESS_LOG:/var/log/nginx/access.log}", &self.town.access_log().display().to_string())
-            .replace("${KAFKA_BOOTSTRAP:127.0.0.1:9092}", &bootstrap);
+        let log = self.town.access_log().display().to_string();
+        let original = include_str!("../../../filebeat/filebeat.yml");
+        let config = Filebeat::fill(original, &[("ACCESS_LOG", &log), ("KAFKA_BOOTSTRAP", &bootstrap)]).unwrap();
         self._filebeat = Some(Filebeat::start(&place, &config).unwrap());
     }
 

@@ -9,6 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::control::controls;
+use crate::error::at;
 use crate::process::{Process, Recipe, tool};
 use crate::{Port, ServerError, place};
 
@@ -24,10 +25,83 @@ pub struct Kafka {
     process: Process,
     port: Port,
     _controller: Port,
+    secured: Option<Secured>,
     java: PathBuf,
     jars: OsString,
 }
 controls!(Kafka);
+
+/// Listeners of a broker that ask who comes. The one user there is may do everything.
+pub struct Secured {
+    sasl: Port,
+    tls: Port,
+    /// The certificate that the broker shows over TLS, in PEM: it has signed itself, and takes itself from a client.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
+
+impl Secured {
+    /// Who may come in.
+    pub const USER: &'static str = "shop";
+    /// His password: of a broker on loopback that lives as long as a test.
+    pub const PASSWORD: &'static str = "of-a-test-broker";
+
+    /// Address of the listener that takes SASL/PLAIN without TLS.
+    pub fn sasl(&self) -> String {
+        format!("localhost:{}", self.sasl.number())
+    }
+    /// Address of the listener that takes SASL/PLAIN and SCRAM-SHA-512 over TLS.
+    pub fn tls(&self) -> String {
+        format!("localhost:{}", self.tls.number())
+    }
+
+    /// Makes the broker's key and certificate in its directory.
+    fn prepare(dir: &Path) -> Result<Self, ServerError> {
+        let (key, certificate, both) = (dir.join("broker.key"), dir.join("broker.pem"), dir.join(BOTH));
+        if !both.exists() {
+            let mut make = Command::new(place::program("openssl")?);
+            make.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc"]);
+            make.args(["-days", "3650", "-subj", "/CN=localhost"]);
+            make.args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout"]);
+            tool(make.arg(&key).arg("-out").arg(&certificate).current_dir(dir))?;
+            let read = |path: &Path| std::fs::read_to_string(path).map_err(at(path));
+            place::write(&both, &(read(&key)? + &read(&certificate)?))?;
+        }
+        Ok(Self { sasl: Port::reserve()?, tls: Port::reserve()?, key, certificate })
+    }
+
+    fn lines(&self, dir: &Path, port: u16, controller: u16) -> Vec<String> {
+        let (sasl, tls) = (self.sasl.number(), self.tls.number());
+        let login = format!(
+            "org.apache.kafka.common.security.plain.PlainLoginModule required user_{}=\"{}\";",
+            Self::USER,
+            Self::PASSWORD
+        );
+        let advertised = format!("PLAINTEXT://127.0.0.1:{port},SASL://localhost:{sasl},TLS://localhost:{tls}");
+        vec![
+            format!("listeners={advertised},CONTROLLER://127.0.0.1:{controller}"),
+            format!("advertised.listeners={advertised}"),
+            "listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT,TLS:SASL_SSL"
+                .to_owned(),
+            "listener.name.sasl.sasl.enabled.mechanisms=PLAIN".to_owned(),
+            format!("listener.name.sasl.plain.sasl.jaas.config={login}"),
+            "listener.name.tls.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-512".to_owned(),
+            format!("listener.name.tls.plain.sasl.jaas.config={login}"),
+            "listener.name.tls.scram-sha-512.sasl.jaas.config=\
+             org.apache.kafka.common.security.scram.ScramLoginModule required;"
+                .to_owned(),
+            "listener.name.tls.ssl.client.auth=requested".to_owned(),
+            "listener.name.tls.ssl.keystore.type=PEM".to_owned(),
+            format!("listener.name.tls.ssl.keystore.location={}", dir.join(BOTH).display()),
+            "listener.name.tls.ssl.truststore.type=PEM".to_owned(),
+            format!("listener.name.tls.ssl.truststore.location={}", self.certificate.display()),
+        ]
+    }
+}
+
+/// File with the broker's key and certificate.
+const BOTH: &str = "broker-key-and-certificate.pem";
 
 impl Kafka {
     /// Starts one in its own directory; about 6 s.
@@ -37,6 +111,17 @@ impl Kafka {
 
     /// As [`Kafka::start`], with these lines at the end of its configuration.
     pub fn start_with(dir: &Path, lines: &[&str]) -> Result<Self, ServerError> {
+        Self::begin(dir, lines, None)
+    }
+
+    /// As [`Kafka::start`], with two listeners more: see [`Kafka::secured`].
+    pub fn start_secured(dir: &Path) -> Result<Self, ServerError> {
+        let dir = place::own(dir)?;
+        let secured = Secured::prepare(&dir)?;
+        Self::begin(&dir, &[], Some(secured))
+    }
+
+    fn begin(dir: &Path, lines: &[&str], secured: Option<Secured>) -> Result<Self, ServerError> {
         let java = place::program("java")?;
         let lib = place::cache()?.join(format!("kafka-{VERSION}/lib"));
         if !lib.is_dir() {
@@ -48,11 +133,17 @@ impl Kafka {
         let number = port.number();
         place::write(&dir.join("log4j2.properties"), LOGGING)?;
         let file = dir.join("server.properties");
-        place::write(&file, &config(&dir, number, controller.number(), lines))?;
+        let mut lines: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
+        lines.extend(secured.iter().flat_map(|secured| secured.lines(&dir, number, controller.number())));
+        place::write(&file, &config(&dir, number, controller.number(), &lines))?;
         if !dir.join("data/meta.properties").exists() {
             let mut format = Command::new(&java);
             format.args(["-Xmx128m", "-XX:TieredStopAtLevel=1"]).args(quiet(&dir)).arg("-cp").arg(&jars);
             format.args(["kafka.tools.StorageTool", "format", "--standalone", "-t", CLUSTER, "-c"]).arg(&file);
+            if secured.is_some() {
+                let (user, password) = (Secured::USER, Secured::PASSWORD);
+                format.args(["--add-scram", &format!("SCRAM-SHA-512=[name={user},password={password}]")]);
+            }
             tool(format.current_dir(&dir))?;
         }
         let mut arguments: Vec<OsString> = ["-Xms192m", "-Xmx384m", "-XX:+UseSerialGC"].map(OsString::from).into();
@@ -67,7 +158,7 @@ impl Kafka {
             bound: Duration::from_secs(120),
         };
         let process = Process::start(recipe, move || brokers(number).is_ok_and(|count| count > 0))?;
-        Ok(Self { process, port, _controller: controller, java, jars })
+        Ok(Self { process, port, _controller: controller, secured, java, jars })
     }
 
     /// The port on 127.0.0.1.
@@ -80,10 +171,21 @@ impl Kafka {
         format!("127.0.0.1:{}", self.port())
     }
 
+    /// The listeners that ask who comes, of a broker started so.
+    pub const fn secured(&self) -> Option<&Secured> {
+        self.secured.as_ref()
+    }
+
     /// Makes a topic with Kafka's own tool (a JVM: about 2 s), for what no client of ours would make.
     pub fn create_topic(&self, name: &str, partitions: u32) -> Result<(), ServerError> {
         let partitions = partitions.to_string();
         self.topics(&["--create", "--topic", name, "--partitions", &partitions]).map(drop)
+    }
+
+    /// Gives a topic more partitions with Kafka's own tool; `partitions` is how many it has then.
+    pub fn grow_topic(&self, name: &str, partitions: u32) -> Result<(), ServerError> {
+        let partitions = partitions.to_string();
+        self.topics(&["--alter", "--topic", name, "--partitions", &partitions]).map(drop)
     }
 
     /// Deletes a topic with Kafka's own tool.
@@ -126,7 +228,7 @@ rootLogger.level = warn
 rootLogger.appenderRef.out.ref = out
 ";
 
-fn config(dir: &Path, port: u16, controller: u16, lines: &[&str]) -> String {
+fn config(dir: &Path, port: u16, controller: u16, lines: &[String]) -> String {
     // The two broker times make a restart after `kill -9` take 7 s, not 15. The rest makes it small, and quick to
     // clean old records up.
     format!(

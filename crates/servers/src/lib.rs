@@ -21,7 +21,7 @@ mod redis_cluster;
 
 pub use error::ServerError;
 pub use filebeat::Filebeat;
-pub use kafka::Kafka;
+pub use kafka::{Kafka, Secured};
 pub use mariadb::MariaDb;
 pub use nginx::Nginx;
 pub use port::Port;

@@ -2,6 +2,7 @@
 //! Vector. It takes out the message and where it stood; it must never accept what a JSON parser refuses.
 
 mod found;
+mod list;
 mod members;
 mod memory;
 mod opener;
@@ -10,6 +11,8 @@ use std::borrow::Cow;
 
 use super::log_format::Format;
 use super::{DeadReason, Line, decode_message};
+pub(crate) use list::lines_about;
+pub use list::{MAX_LIST, MAX_RECORDS, list};
 pub use opener::Opener;
 
 /// Longest record that is opened, in bytes: the longest line, every byte of it escaped as `\u00XX`, and room

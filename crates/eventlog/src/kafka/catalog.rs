@@ -11,7 +11,7 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 use tokio::time::Instant;
 use types::Clock;
 
-use super::client::{self, Asking, MAX_MESSAGE, blocking, patiently};
+use super::client::{self, Asking, Locked, MAX_MESSAGE, blocking, patiently};
 use super::errors::{self, About};
 use super::options::KafkaLogOptions;
 use super::record::Stamps;
@@ -38,20 +38,21 @@ pub(super) struct Catalog {
     admin: Arc<AdminClient<Asking>>,
     known: Mutex<HashMap<Topic, Known>>,
     options: KafkaLogOptions,
+    locked: Locked,
     clock: Arc<dyn Clock>,
 }
 
 impl Catalog {
-    pub(super) fn new(options: KafkaLogOptions, clock: Arc<dyn Clock>) -> Result<Self, EventLogError> {
+    pub(super) fn new(options: KafkaLogOptions, locked: Locked, clock: Arc<dyn Clock>) -> Result<Self, EventLogError> {
         let about = About { doing: "making a client", topic: None };
         let admin = client::base(&options)?.create_with_context(Asking).map_err(|e| errors::of(&e, about))?;
-        Ok(Self { admin: Arc::new(admin), known: Mutex::default(), options, clock })
+        Ok(Self { admin: Arc::new(admin), known: Mutex::default(), options, locked, clock })
     }
 
     /// Number of partitions, asked of the cluster.
     pub(super) async fn partitions(&self, topic: &Topic) -> Result<u32, EventLogError> {
         let (admin, topic, wait) = (self.admin.clone(), topic.clone(), self.options.request_timeout);
-        blocking(move || Ok(look(&admin, &topic, wait)?.partitions)).await
+        self.locked.explain(blocking(move || Ok(look(&admin, &topic, wait)?.partitions)).await)
     }
 
     /// What is remembered of a topic, or else asked of the cluster.

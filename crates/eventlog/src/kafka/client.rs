@@ -1,7 +1,9 @@
 //! How each kind of client of the library is set up, and where its talk goes. Never connects by itself.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
@@ -87,6 +89,8 @@ pub(super) fn member(options: &KafkaLogOptions, subscription: &Subscription) -> 
         .set("session.timeout.ms", session.to_string())
         .set("heartbeat.interval.ms", (session / 6).to_string())
         .set("max.poll.interval.ms", options.poll_patience.as_millis().to_string())
+        // Partitions that somebody adds to a topic are found so soon; the default is five minutes.
+        .set("topic.metadata.refresh.interval.ms", "10000")
         // Where to start is decided here (`begin`); the library only when records vanish under the reader, and then
         // it shall skip nothing that is left.
         .set("auto.offset.reset", "earliest")
@@ -115,6 +119,34 @@ pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
 /// Takes what went wrong with a client as a whole into our log; the library goes on by itself.
 pub(super) fn error(error: &KafkaError, reason: &str) {
     tracing::warn!(%error, "kafka: {reason}");
+}
+
+/// Why no broker lets us in, if that is so. The library says it to whoever listens, and to a caller only that nobody
+/// answered; the next success takes it back.
+#[derive(Clone, Default)]
+pub(super) struct Locked(Arc<Mutex<Option<String>>>);
+
+impl Locked {
+    /// Keeps the word if it is about who we are, or who the broker is.
+    pub(super) fn hear(&self, error: &KafkaError, reason: &str) {
+        if matches!(errors::code(error), Some(Code::Authentication | Code::SaslAuthenticationFailed | Code::SSL)) {
+            *self.0.lock() = Some(reason.to_owned());
+        }
+    }
+    /// An answer, with that word beside it where it is that nobody answered.
+    pub(super) fn explain<T>(&self, answer: Result<T, EventLogError>) -> Result<T, EventLogError> {
+        let mut heard = self.0.lock();
+        match (answer, &*heard) {
+            (Err(EventLogError::Unavailable(why)), Some(reason)) => {
+                Err(EventLogError::Unavailable(format!("{why}; {reason}")))
+            }
+            (Ok(value), _) => {
+                *heard = None;
+                Ok(value)
+            }
+            (other, _) => other,
+        }
+    }
 }
 
 /// The context of clients that only ask.

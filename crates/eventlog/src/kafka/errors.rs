@@ -19,7 +19,14 @@ pub(super) fn of(error: &KafkaError, about: About<'_>) -> EventLogError {
         Some(code) => of_code(code, about),
         // What has no code is a wrong configuration, or a call that the library refused.
         None if matches!(error, KafkaError::ClientConfig(..) | KafkaError::ClientCreation(_)) => {
-            EventLogError::Refused(format!("kafka: {}: {error}", about.doing))
+            let said = error.to_string();
+            // The library's own word for a build without TLS, in which SCRAM is missing too.
+            let hint = if !cfg!(feature = "kafka-tls") && said.to_lowercase().contains("openssl") {
+                "; TLS and SCRAM need a program that was built with the feature kafka-tls"
+            } else {
+                ""
+            };
+            EventLogError::Refused(format!("kafka: {}: {said}{hint}", about.doing))
         }
         None => EventLogError::Unavailable(format!("kafka: {}: {error}", about.doing)),
     }

@@ -27,7 +27,7 @@ use crate::{
     check, metrics,
 };
 use catalog::Catalog;
-use client::{Asking, REST, blocking, patiently};
+use client::{Asking, Locked, REST, blocking, patiently};
 use consumer::KafkaConsumer;
 use errors::About;
 pub use options::{Compression, KafkaLogOptions};
@@ -63,8 +63,9 @@ impl KafkaLog {
     /// without what a property asks for.
     pub fn connect(options: KafkaLogOptions, clock: Arc<dyn Clock>) -> Result<Self, EventLogError> {
         options.check().map_err(|e| EventLogError::Refused(e.to_string()))?;
-        let producer = Producer::new(&options)?;
-        let catalog = Catalog::new(options.clone(), clock)?;
+        let locked = Locked::default();
+        let producer = Producer::new(&options, locked.clone())?;
+        let catalog = Catalog::new(options.clone(), locked, clock)?;
         Ok(Self {
             shared: Arc::new(Shared {
                 options,

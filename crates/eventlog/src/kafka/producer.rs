@@ -12,7 +12,7 @@ use rdkafka::message::Message;
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::client;
+use super::client::{self, Locked};
 use super::errors::{self, About};
 use super::options::KafkaLogOptions;
 use super::record::{Stamps, envelope};
@@ -26,6 +26,7 @@ const FULL_AGAIN: Duration = Duration::from_millis(5);
 /// The producer. After an error that it cannot recover from it is replaced.
 pub(super) struct Producer {
     config: ClientConfig,
+    locked: Locked,
     current: Mutex<Arc<Sender>>,
     places: Arc<Semaphore>,
     all_places: u32,
@@ -34,11 +35,11 @@ pub(super) struct Producer {
 type Sender = ThreadedProducer<Deliveries>;
 
 impl Producer {
-    pub(super) fn new(options: &KafkaLogOptions) -> Result<Self, EventLogError> {
+    pub(super) fn new(options: &KafkaLogOptions, locked: Locked) -> Result<Self, EventLogError> {
         let config = client::producer(options)?;
-        let current = Mutex::new(Arc::new(sender(&config)?));
+        let current = Mutex::new(Arc::new(sender(&config, &locked)?));
         let all_places = options.queue_mib * (1024 * 1024 / QUEUE_UNIT) as u32;
-        Ok(Self { config, current, places: Arc::new(Semaphore::new(all_places as usize)), all_places })
+        Ok(Self { config, locked, current, places: Arc::new(Semaphore::new(all_places as usize)), all_places })
     }
 
     /// Appends records to the partitions found for them.
@@ -77,7 +78,7 @@ impl Producer {
         if !Arc::ptr_eq(&current, sender) {
             return;
         }
-        match self::sender(&self.config) {
+        match self::sender(&self.config, &self.locked) {
             Ok(fresh) => {
                 tracing::error!(%code, why, "the kafka producer broke and was replaced");
                 *current = Arc::new(fresh);
@@ -96,9 +97,9 @@ impl Producer {
     }
 }
 
-fn sender(config: &ClientConfig) -> Result<Sender, EventLogError> {
+fn sender(config: &ClientConfig, locked: &Locked) -> Result<Sender, EventLogError> {
     let about = About { doing: "making a producer", topic: None };
-    config.create_with_context(Deliveries).map_err(|e| errors::of(&e, about))
+    config.create_with_context(Deliveries(locked.clone())).map_err(|e| errors::of(&e, about))
 }
 
 async fn send(
@@ -187,13 +188,14 @@ impl State {
 }
 
 /// Takes the library's reports to their appends.
-struct Deliveries;
+struct Deliveries(Locked);
 
 impl ClientContext for Deliveries {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         client::log(level, facility, message);
     }
     fn error(&self, error: KafkaError, reason: &str) {
+        self.0.hear(&error, reason);
         client::error(&error, reason);
     }
 }

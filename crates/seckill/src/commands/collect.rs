@@ -8,13 +8,14 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use collector::explain::{Explained, Explainer, Outcome, Summary};
-use collector::{Decoder, ReplayFilter};
+use collector::decode::envelope::MAX_LIST;
+use collector::{Decoder, Format, ReplayFilter, VisitorKey};
 use types::{Clock, SystemClock};
 
 use super::{say, top};
 use crate::cli::{CollectArgs, ReplayArgs};
 use crate::config::Config;
-use crate::wire;
+use crate::wire::Site;
 
 /// Pages listed in the summary.
 const TOP: usize = 20;
@@ -56,16 +57,25 @@ pub(super) fn read(
     file: &Path,
     mut each: impl FnMut(Explained) -> io::Result<()>,
 ) -> anyhow::Result<Summary> {
-    let decoder = Decoder::new(config.collector.classifier.clone())?;
-    let mut explainer = Explainer::new(Arc::new(decoder));
+    let format = Format::parse(&config.collector.log_format)?;
+    let decoder = Decoder::of(format, &config.collector.classifier, &VisitorKey::public())?;
+    let mut explainer = Explainer::new(Arc::new(decoder), SystemClock::new().now());
     let mut reader = top::open(file)?;
     let mut bytes = Vec::with_capacity(1024);
-    while let Some(taken) =
-        top::next_line(&mut reader, &mut bytes).with_context(|| format!("cannot read {}", file.display()))?
+    let mut written = Ok(());
+    let mut keep = |explained| {
+        if written.is_ok() {
+            written = each(explained);
+        }
+    };
+    // A shipper's record may be longer than a line, and a list of records longer still.
+    while let Some(taken) = top::next_line(&mut reader, &mut bytes, MAX_LIST)
+        .with_context(|| format!("cannot read {}", file.display()))?
     {
-        each(explainer.line(&bytes, taken))?;
+        explainer.line(&bytes, taken, &mut keep);
     }
-    Ok(explainer.finish(TOP))
+    let summary = explainer.finish(TOP, keep);
+    Ok(written.map(|()| summary)?)
 }
 
 fn line(out: &mut impl Write, explained: &Explained) -> io::Result<()> {
@@ -83,12 +93,13 @@ fn line(out: &mut impl Write, explained: &Explained) -> io::Result<()> {
             let place = place.map_or_else(String::new, |place| format!(" at byte {place}"));
             writeln!(out, "dead {reason}{place}: {text}")
         }
+        Outcome::Repeat => writeln!(out, "repeat: its shipper sent it before"),
     }
 }
 
 fn show(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
     let books = &summary.books;
-    writeln!(
+    write!(
         out,
         "lines {} = events {} + filtered {} + dead {}",
         books.lines,
@@ -96,6 +107,10 @@ fn show(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
         books.filtered_total(),
         books.dead_total()
     )?;
+    if books.repeats > 0 {
+        write!(out, " + repeats {}", books.repeats)?;
+    }
+    writeln!(out)?;
     if let (Some(first), Some(last)) = (summary.first, summary.last) {
         writeln!(out, "from {first} to {last}")?;
     }
@@ -129,9 +144,9 @@ fn show(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
 /// Tries dead letters again.
 pub async fn replay(config: Config, args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let (options, log) = wire::collector_parts(config, Arc::clone(&clock))?;
+    let site = Site::open(config, Arc::clone(&clock))?;
     let filter = ReplayFilter { reason: args.reason, since: args.since };
-    let report = collector::replay_dead_letters(&options, log, clock, filter, args.dry_run)
+    let report = collector::replay_dead_letters(&site.config.collector, site.log, clock, filter, args.dry_run)
         .await
         .context("not finished; run it again, nothing is lost and nothing doubled")?;
     if args.json {

@@ -17,7 +17,7 @@ use types::Timestamp;
 use crate::cli::TopArgs;
 
 /// Longest line that is looked at; the rest of a longer one is skipped and the line counts as undecodable.
-pub(super) const MAX_LINE: usize = 64 * 1024;
+const MAX_LINE: usize = 64 * 1024;
 /// Read at once from a file.
 const CHUNK: usize = 1024 * 1024;
 /// Lines looked at to find a file's first time; a log that starts with more rubbish keeps its place.
@@ -67,7 +67,7 @@ pub fn run(args: &TopArgs) -> anyhow::Result<ExitCode> {
         let mut line = Vec::with_capacity(1024);
         let mut offset = 0;
         while let Some(taken) =
-            next_line(&mut reader, &mut line).with_context(|| format!("cannot read {}", path.display()))?
+            next_line(&mut reader, &mut line, MAX_LINE).with_context(|| format!("cannot read {}", path.display()))?
         {
             seen.lines += 1;
             let outcome = if line.len() > MAX_LINE {
@@ -156,7 +156,7 @@ fn first_time(path: &Path, decoder: &Arc<Decoder>) -> anyhow::Result<Option<Time
     let mut line = Vec::new();
     let (mut lines, mut first) = (Reader::new(Arc::clone(decoder)), None);
     for _ in 0..PEEK_LINES {
-        if next_line(&mut reader, &mut line)?.is_none() {
+        if next_line(&mut reader, &mut line, MAX_LINE)?.is_none() {
             break;
         }
         lines.line(&line, 0, |event| first = Some(event.at));
@@ -178,9 +178,9 @@ pub(super) fn open(path: &Path) -> anyhow::Result<Box<dyn BufRead>> {
     Ok(Box::new(BufReader::with_capacity(CHUNK, plain)))
 }
 
-/// Reads one line without its end into `line`, at most one byte more than [`MAX_LINE`]; answers how many
-/// bytes it took in all, or `None` at the end.
-pub(super) fn next_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Option<u64>> {
+/// Reads one line without its end into `line`, at most one byte more than `most`; answers how many bytes it took in
+/// all, or `None` at the end.
+pub(super) fn next_line(reader: &mut impl BufRead, line: &mut Vec<u8>, most: usize) -> io::Result<Option<u64>> {
     line.clear();
     let mut taken = 0;
     loop {
@@ -193,7 +193,7 @@ pub(super) fn next_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Re
         }
         let end = buffer.iter().position(|b| *b == b'\n');
         let part = &buffer[..end.unwrap_or(buffer.len())];
-        line.extend_from_slice(&part[..part.len().min((MAX_LINE + 1).saturating_sub(line.len()))]);
+        line.extend_from_slice(&part[..part.len().min((most + 1).saturating_sub(line.len()))]);
         let used = part.len() + usize::from(end.is_some());
         reader.consume(used);
         taken += used as u64;
@@ -214,7 +214,7 @@ mod tests {
         let mut reader = BufReader::with_capacity(7, text.as_bytes());
         let mut line = Vec::new();
         let mut lines = Vec::new();
-        while let Some(taken) = next_line(&mut reader, &mut line).expect("memory reads") {
+        while let Some(taken) = next_line(&mut reader, &mut line, MAX_LINE).expect("memory reads") {
             lines.push((line.len(), taken));
         }
         assert_eq!(lines, [(3, 4), (0, 1), (MAX_LINE + 1, 3 * MAX_LINE as u64 + 1), (4, 4)]);

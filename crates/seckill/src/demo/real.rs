@@ -58,9 +58,8 @@ impl RealServers {
 
     /// Starts Filebeat on `log`; the topic `access-log` must exist.
     pub fn ship(&mut self, log: &Path) -> anyhow::Result<()> {
-        let config = FILEBEAT
-            .replace("${ACCESS_LOG:/var/log/nginx/access.log}", &log.display().to_string())
-            .replace("${KAFKA_BOOTSTRAP:127.0.0.1:9092}", &self.kafka.bootstrap());
+        let (log, bootstrap) = (log.display().to_string(), self.kafka.bootstrap());
+        let config = Filebeat::fill(FILEBEAT, &[("ACCESS_LOG", &log), ("KAFKA_BOOTSTRAP", &bootstrap)])?;
         self.filebeat = Some(Filebeat::start(&self.dir.join("filebeat"), &config)?);
         Ok(())
     }
