@@ -119,8 +119,17 @@ fn repeats_and_lists_of_a_shipper_are_told() {
     let other = record(0, EDGE).replace("web-1", "web-2");
     let list = format!("[{second},{first},{}]", record(600, "rubbish"));
     let (explained, summary) = explain(&[&first, &second, &first, &other, &list, EDGE, EDGE]);
-    let expected =
-        ["1 event", "2 event", "3 repeat", "4 event", "5 repeat", "5 repeat", "5 deadmissing_field", "6 event", "7 event"];
+    let expected = [
+        "1 event",
+        "2 event",
+        "3 repeat",
+        "4 event",
+        "5 repeat",
+        "5 repeat",
+        "5 deadmissing_field",
+        "6 event",
+        "7 event",
+    ];
     assert_eq!(words(&explained), expected);
     assert!(summary.books.adds_up());
     assert_eq!((summary.books.lines, summary.books.repeats), (9, 3));

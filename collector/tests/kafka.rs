@@ -13,9 +13,7 @@ use std::time::Duration;
 use collector::{Collector, Encoding, Handle, Source};
 use common::{Shop, expected, line, lines, until};
 use eventlog::kafka::{KafkaLog, KafkaLogOptions};
-use eventlog::{
-    EventLog, Group, NewRecord, Polled, Retention, Start, Subscription, Topic, TopicPartition, TopicSpec,
-};
+use eventlog::{EventLog, Group, NewRecord, Polled, Retention, Start, Subscription, Topic, TopicPartition, TopicSpec};
 use testkit::servers::{Filebeat, Kafka, Secured};
 use tokio::task::spawn_blocking;
 use types::{SystemClock, Timestamp, topics};

@@ -1,4 +1,5 @@
-//! Any bytes as a shipper's record: what is accepted is JSON to serde_json too and says the same, memory or none.
+//! Any bytes as a shipper's record, or as a list of them: what is accepted is JSON to serde_json too and says the same,
+//! memory or none.
 #![no_main]
 
 use std::cell::RefCell;
@@ -12,6 +13,14 @@ thread_local! {
 }
 
 fuzz_target!(|bytes: &[u8]| {
+    if let Ok(Some(records)) = collector::decode::envelope::list(bytes) {
+        assert!(serde_json::from_slice::<Vec<serde::de::IgnoredAny>>(bytes).is_ok_and(|all| all.len() == records.len()));
+        records.into_iter().for_each(|record| one(&bytes[record]));
+    }
+    one(bytes);
+});
+
+fn one(bytes: &[u8]) {
     let fresh = Opener::default().open(bytes).map(Envelope::into_owned);
     let used = OPENER.with_borrow_mut(|opener| opener.open(bytes).map(Envelope::into_owned));
     assert_eq!(fresh, used);
@@ -22,4 +31,4 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok(value) = serde_json::from_slice::<Value>(bytes) {
         assert_eq!(value["message"].as_str().map(str::as_bytes), Some(&*envelope.message));
     }
-});
+}

@@ -102,8 +102,9 @@ fn compare(settings: &Settings, input: &Input) -> anyhow::Result<Vec<Figure>> {
     let name = |what: &str, total: u64| format!("{what}, {:.0} B a line", per_line(total));
     let whole = rates(of(Depth::Encode));
     let lean_name = name("Filebeat 8 without agent and ecs", lean_bytes);
-    let mut figures =
-        vec![Figure::new(name("Filebeat 8 as it comes", bytes), "lines/s", whole.clone()).bar(Bar::AtLeast(1_500_000.0))];
+    let mut figures = vec![
+        Figure::new(name("Filebeat 8 as it comes", bytes), "lines/s", whole.clone()).bar(Bar::AtLeast(1_500_000.0)),
+    ];
     figures.extend(theirs.iter().map(|theirs| theirs.beside("as it comes", &whole, &theirs.whole)));
     figures.push(Figure::new(lean_name, "lines/s", lean.clone()).bar(Bar::AtLeast(1_500_000.0)));
     let with_lean = theirs.iter().filter(|theirs| !theirs.lean.is_empty());

@@ -347,12 +347,7 @@ impl TopicSource {
 
 /// How many partitions were there before anybody here read the topic: what lies in them is old. Once it was read, a
 /// partition that nobody knows was added since, and all of its lines are new.
-async fn old_partitions(
-    log: &dyn EventLog,
-    group: &Group,
-    topic: &Topic,
-    store: &Arc<Store>,
-) -> Result<u32, Error> {
+async fn old_partitions(log: &dyn EventLog, group: &Group, topic: &Topic, store: &Arc<Store>) -> Result<u32, Error> {
     let (own, name) = (Arc::clone(store), topic.as_str().to_owned());
     if spawn_blocking(move || own.has_read(&name)).await?? {
         return Ok(0);

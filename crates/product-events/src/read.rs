@@ -158,10 +158,7 @@ fn read_events(message: &Message<'_>, body: &[u8], pages: &[PageId]) -> Result<V
             kind: numbered_kind(kind).ok_or_else(|| wrong("kind", row))?,
             visitor: VisitorHash(visitor),
             status: Some(status).filter(|status| *status <= MAX_STATUS).ok_or_else(|| wrong("status", row))?,
-            at: Some(at)
-                .filter(|at| is_time(*at))
-                .map(Timestamp::from_millis)
-                .ok_or_else(|| wrong("at", row))?,
+            at: Some(at).filter(|at| is_time(*at)).map(Timestamp::from_millis).ok_or_else(|| wrong("at", row))?,
             offset,
         });
     }

@@ -79,7 +79,11 @@ impl Filebeat {
         }
         let ended = command.current_dir(own.directory).output().map_err(at("filebeat"))?;
         let said = format!("{}{}", String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
-        if ended.status.success() { Ok(said) } else { Err(ServerError::Tool { tool: "filebeat test".into(), output: said }) }
+        if ended.status.success() {
+            Ok(said)
+        } else {
+            Err(ServerError::Tool { tool: "filebeat test".into(), output: said })
+        }
     }
 
     /// The port of its figures on 127.0.0.1.

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use collector::explain::{Explained, Explainer, Outcome, Summary};
 use collector::decode::envelope::MAX_LIST;
+use collector::explain::{Explained, Explainer, Outcome, Summary};
 use collector::{Decoder, Format, ReplayFilter, VisitorKey};
 use types::{Clock, SystemClock};
 
@@ -69,8 +69,8 @@ pub(super) fn read(
         }
     };
     // A shipper's record may be longer than a line, and a list of records longer still.
-    while let Some(taken) = top::next_line(&mut reader, &mut bytes, MAX_LIST)
-        .with_context(|| format!("cannot read {}", file.display()))?
+    while let Some(taken) =
+        top::next_line(&mut reader, &mut bytes, MAX_LIST).with_context(|| format!("cannot read {}", file.display()))?
     {
         explainer.line(&bytes, taken, &mut keep);
     }
