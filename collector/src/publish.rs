@@ -66,7 +66,7 @@ impl Publisher {
     }
 
     /// The batches as records; takes their values.
-    pub fn pack(&self, load: &mut [Box<Batch>]) -> Result<Parcel, Error> {
+    pub fn pack(&self, load: &mut [Batch]) -> Result<Parcel, Error> {
         let at = self.clock.now();
         let mut parcel = Parcel { events: Vec::new(), json: Vec::new(), dead: Vec::new() };
         for batch in load {

@@ -137,7 +137,7 @@ async fn deliver(
         rows.push(*row);
         books.revive(letter.reason, event);
     }
-    let mut load = [builder.finish(source, Progress::Replay(Revived { id: replay.id, rows }))?];
+    let mut load = [*builder.finish(source, Progress::Replay(Revived { id: replay.id, rows }))?];
     publisher.send(&mut publisher.pack(&mut load)?).await?;
     let (store, now) = (Arc::clone(store), clock.now());
     spawn_blocking(move || store.commit(&load, books, now)).await??;

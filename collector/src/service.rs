@@ -251,7 +251,7 @@ impl Collector {
             return Ok(if matches!(turn, Turn::Worked) { turn } else { Turn::Nothing(true) });
         };
         let Progress::Partition(progress) = batch.progress.clone() else { return Ok(Turn::Worked) };
-        if matches!(self.deliver(vec![batch], shutdown).await?, Ended::Stopped) {
+        if matches!(self.deliver(vec![*batch], shutdown).await?, Ended::Stopped) {
             return Ok(Turn::Stopped);
         }
         if let Some(topic) = &mut self.topic {
@@ -261,7 +261,7 @@ impl Collector {
     }
 
     /// Publishes the batches, then commits them together.
-    async fn deliver(&mut self, mut load: Vec<Box<Batch>>, shutdown: &CancellationToken) -> Result<Ended, Error> {
+    async fn deliver(&mut self, mut load: Vec<Batch>, shutdown: &CancellationToken) -> Result<Ended, Error> {
         let started = Instant::now();
         let mut parcel = self.publisher.pack(&mut load)?;
         let mut pause = FIRST_PAUSE;

@@ -273,7 +273,7 @@ impl Store {
     }
 
     /// Commits the batches' progress, their dead letters, and the books with them; answers the new books.
-    pub fn commit(&self, load: &[Box<Batch>], mut books: Accounting, now: Timestamp) -> Result<Accounting, StoreError> {
+    pub fn commit(&self, load: &[Batch], mut books: Accounting, now: Timestamp) -> Result<Accounting, StoreError> {
         let mut connection = self.connection.lock();
         let change = connection.transaction()?;
         for batch in load {

@@ -177,7 +177,7 @@ impl Tail {
     /// The next chunks of the logs, each in its turn, to be published and committed together; none if there is no whole
     /// line more. What the store is told of the files meanwhile is durable before this answers, so that no event can be
     /// published under a name that a restart would not find.
-    pub fn next_load(&mut self) -> Result<Vec<Box<Batch>>, crate::Error> {
+    pub fn next_load(&mut self) -> Result<Vec<Batch>, crate::Error> {
         let store = Arc::clone(&self.store);
         let load = store.together(|| self.load());
         if load.is_err() {
@@ -206,7 +206,7 @@ impl Tail {
         Ok(())
     }
 
-    fn load(&mut self) -> Result<Vec<Box<Batch>>, crate::Error> {
+    fn load(&mut self) -> Result<Vec<Batch>, crate::Error> {
         self.follow_all()?;
         self.hear()?;
         self.sweep()?;
@@ -223,7 +223,7 @@ impl Tail {
             if let Some(batch) = self.look(at, true)? {
                 self.enqueue(at);
                 lines += batch.tally.lines;
-                load.push(batch);
+                load.push(*batch);
             }
         }
         Ok(load)

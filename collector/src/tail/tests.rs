@@ -55,7 +55,7 @@ impl Place {
         }
     }
     /// What the service does with a load; answers the pages of its events.
-    fn commit(&self, load: &[Box<Batch>]) -> BTreeSet<String> {
+    fn commit(&self, load: &[Batch]) -> BTreeSet<String> {
         let books = self.store.accounting().unwrap();
         let tally = load.iter().fold(Accounting::default(), |sum, batch| sum.plus(&batch.tally));
         self.store.commit(load, books.plus(&tally), SystemClock::new().now()).unwrap();
