@@ -14,6 +14,7 @@ use crate::machine;
 use input::Input;
 use ours::{Depth, run};
 use peers::Peer;
+use service::Way;
 
 /// Lines of the comparison, whole and quick.
 const LINES: u64 = 2_000_000;
@@ -70,7 +71,10 @@ fn compare(settings: &Settings, input: &Input) -> anyhow::Result<Vec<Figure>> {
     let (mut lean, mut plain) = (Vec::new(), Vec::new());
     let mut theirs: Vec<Theirs<'_>> = peers.iter().map(Theirs::new).collect();
     let (mut bytes, mut lean_bytes, mut plain_bytes) = (0, 0, 0);
-    let (mut served, mut served_plain) = (Vec::new(), Vec::new());
+    let (mut served, mut served_plain, mut shipped) = (Vec::new(), Vec::new(), Vec::new());
+    // The log in memory holds every record: fewer of them.
+    let topic = input::make(settings, QUICK_LINES)?;
+    let topic_lines = topic.lines as f64;
     for round in 0..rounds {
         settings.say(&format!("round {} of {rounds}", round + 1));
         for (depth, times) in &mut seconds {
@@ -84,8 +88,9 @@ fn compare(settings: &Settings, input: &Input) -> anyhow::Result<Vec<Figure>> {
         let done = run(&input.plain, Depth::Encode)?;
         plain_bytes = done.bytes;
         plain.push(lines / done.seconds);
-        served.push(lines / service::run(settings, &input.whole, input.lines)?.seconds);
-        served_plain.push(lines / service::run(settings, &input.plain, input.lines)?.seconds);
+        served.push(lines / service::run(settings, &input.whole, input.lines, Way::File)?.seconds);
+        served_plain.push(lines / service::run(settings, &input.plain, input.lines, Way::File)?.seconds);
+        shipped.push(topic_lines / service::run(settings, &topic.whole, topic.lines, Way::Topic)?.seconds);
         for theirs in &mut theirs {
             theirs.whole.push(lines / theirs.peer.run(&input.whole, "views")?.seconds);
             // Only who has a bar runs on both files: the whole run shall stay within four minutes.
@@ -122,6 +127,7 @@ fn compare(settings: &Settings, input: &Input) -> anyhow::Result<Vec<Figure>> {
             .against("the same without the service", whole),
     );
     figures.push(Figure::new("service: combined lines to the memory log", "lines/s", served_plain));
+    figures.push(Figure::new("service: topic of records to the memory log", "lines/s", shipped));
     // How far from the memory: the same bytes only looked at once for their line ends.
     let speed = |times: &[f64]| times.iter().map(|seconds| bytes as f64 / seconds / 1e9).collect::<Vec<_>>();
     figures.push(

@@ -6,12 +6,12 @@
 //! other content (every line holds its time), so those are no repeats.
 
 use std::collections::VecDeque;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{Hash, Hasher};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use lru::LruCache;
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashSet, FxHasher};
 
 use crate::batch::Timeline;
 use crate::decode::envelope::Envelope;
@@ -42,7 +42,8 @@ pub(crate) struct File {
 #[derive(Debug)]
 pub(crate) struct Files(LruCache<u64, File>);
 
-/// What tells a file from others: 64 bits of a hash, so that nothing is allocated per line.
+/// What tells a file from others: 64 bits of a hash, so that nothing is allocated per line. It is quick and not keyed:
+/// who writes lines that collide has only his own taken for repeats, as file and offset are in it too.
 pub(crate) type Key = u64;
 
 impl Files {
@@ -81,7 +82,7 @@ impl File {
     /// Whether this line came before; from now on it did. What no offset names is never a repeat.
     pub fn repeats(&mut self, record: &Envelope<'_>, share: usize) -> bool {
         let Some(offset) = record.offset else { return false };
-        let mut hasher = DefaultHasher::new();
+        let mut hasher = FxHasher::default();
         (offset, &*record.message).hash(&mut hasher);
         let line = hasher.finish();
         if !self.seen.insert(line) {
@@ -101,7 +102,7 @@ impl File {
 /// and inode, where the shipper says them, tell it from the file that took its place.
 fn key(record: &Envelope<'_>) -> Key {
     let origin = &record.origin;
-    let mut hasher = DefaultHasher::new();
+    let mut hasher = FxHasher::default();
     // The agent's id changes when its registry is lost, and then everything is sent again.
     origin.host.as_deref().or(origin.agent.as_deref()).hash(&mut hasher);
     match origin.fingerprint.as_deref() {

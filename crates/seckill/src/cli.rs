@@ -105,7 +105,8 @@ pub struct AllInOneArgs {
 #[derive(Debug, Args)]
 pub struct CollectArgs {
     /// Says of each line of this log what it becomes and why, and of all of them what they come to; `-` is standard
-    /// input, a name ending in .gz is unpacked. Nothing is collected.
+    /// input, a name ending in .gz is unpacked. Nothing is collected. Times are judged as if the log were read now; lines
+    /// that stand in a shipper's records are taken for what topic access-log holds, so that repeats are told.
     #[arg(long, value_name = "FILE")]
     pub explain: Option<PathBuf>,
     /// Prints JSON, a line for each line and one for the summary.
