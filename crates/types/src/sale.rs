@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use jiff::civil::DateTime;
-use jiff::tz::{Disambiguation, TimeZone};
+use jiff::tz::{AmbiguousOffset, TimeZone};
 use serde::{Deserialize, Serialize};
 
 use crate::{Currency, Invalid, Money, PageId, SaleName, Sku, Tier, Timestamp};
@@ -185,10 +185,25 @@ fn local(what: &'static str, text: &str, zone: &TimeZone) -> Result<Timestamp, I
     if text.ends_with('Z') || text.parse::<jiff::Timestamp>().is_ok() {
         return Err(Invalid::new(what, format!("{text:?} carries an offset; write the local time of the sale's zone")));
     }
-    zone.to_ambiguous_zoned(civil)
-        .disambiguate(Disambiguation::Reject)
-        .map(|z| Timestamp::from_millis(z.timestamp().as_millisecond()))
-        .map_err(|e| Invalid::new(what, format!("{text} is skipped or repeated by a clock change in this zone: {e}")))
+    let times = zone.to_ambiguous_zoned(civil);
+    let outside = |e: jiff::Error| Invalid::new(what, format!("{text} is no time of this zone: {e}"));
+    if !times.is_ambiguous() {
+        let one = times.unambiguous().map_err(outside)?;
+        return Ok(Timestamp::from_millis(one.timestamp().as_millisecond()));
+    }
+    let (earlier, later) = (times.clone().earlier().map_err(outside)?, times.clone().later().map_err(outside)?);
+    let name = zone.iana_name().unwrap_or("this zone");
+    let why = if matches!(times.offset(), AmbiguousOffset::Gap { .. }) {
+        let (before, after) = (earlier.datetime(), later.datetime());
+        format!("there is no {text} in {name}: a clock change skips it; write {before} or {after}")
+    } else {
+        let (first, second) = (earlier.timestamp(), later.timestamp());
+        format!(
+            "{text} comes twice in {name}, at {first} and at {second}, since the clocks go back; write a time that \
+             comes once, or both times in zone UTC"
+        )
+    };
+    Err(Invalid::new(what, why))
 }
 
 /// One product as it is written, checked; what is wrong names the field.
@@ -241,8 +256,11 @@ mod tests {
 
     #[test]
     fn a_skipped_or_repeated_local_time_is_refused() {
-        assert!(sale("2026-03-29T02:30:00", "2026-03-30T00:00:00").is_err(), "the spring gap");
-        assert!(sale("2026-10-25T02:30:00", "2026-10-26T00:00:00").is_err(), "the autumn fold");
+        let gap = sale("2026-03-29T02:30:00", "2026-03-30T00:00:00").expect_err("the spring gap").to_string();
+        assert!(gap.contains("write 2026-03-29T01:30:00 or 2026-03-29T03:30:00"), "{gap}");
+        let fold = sale("2026-10-25T01:30:00", "2026-10-25T02:30:00").expect_err("the autumn fold").to_string();
+        assert!(fold.contains("at 2026-10-25T00:30:00Z and at 2026-10-25T01:30:00Z"), "{fold}");
+        assert!(fold.starts_with("closes"), "{fold}");
         assert!(sale("2026-11-27T10:00:00", "2026-11-27T09:00:00").is_err(), "ends before it starts");
         assert!(sale("2026-11-27T09:00:00Z", "2026-11-27T10:00:00Z").is_err(), "an offset");
     }
