@@ -2,7 +2,7 @@
 //! long; what its rows say is read by `import`, and what is possible is the store's to say. All of it, or nothing.
 
 use axum::Json;
-use axum::body::Body;
+use axum::body::{Body, BodyDataStream};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -28,6 +28,9 @@ use crate::stock::store::BodyHash;
 
 /// Largest file: rows of 800 bytes, with the longest names and a few pages each.
 const MAX_FILE: usize = 8 * 1024 * 1024;
+/// Bytes of a refused file that are still read and dropped: a sender that only listens once he has sent all would else
+/// lose the answer with his connection.
+const MOST_DISCARDED: usize = MAX_FILE;
 
 /// How a catalogue is imported.
 #[derive(Deserialize, IntoParams)]
@@ -208,9 +211,24 @@ fn csv_type(headers: &HeaderMap) -> Result<(), Problem> {
     Err(Problem::new(ProblemKind::MEDIA_TYPE, "send the file as text/csv in UTF-8"))
 }
 
-/// The file, read only as far as it may be long, in bytes and in lines.
+/// The file, kept only as far as it may be long, in bytes and in lines.
 async fn file(body: Body) -> Result<Vec<u8>, Problem> {
-    let (mut text, mut lines, mut stream) = (Vec::new(), 0, body.into_data_stream());
+    let mut stream = body.into_data_stream();
+    let refusal = match taken(&mut stream).await {
+        Ok(text) => return Ok(text),
+        Err(refusal) => refusal,
+    };
+    let mut discarded = 0;
+    while discarded < MOST_DISCARDED
+        && let Some(Ok(part)) = stream.next().await
+    {
+        discarded += part.len();
+    }
+    Err(refusal)
+}
+
+async fn taken(stream: &mut BodyDataStream) -> Result<Vec<u8>, Problem> {
+    let (mut text, mut lines) = (Vec::new(), 0);
     while let Some(part) = stream.next().await {
         let part = part.map_err(|e| Problem::new(ProblemKind::MALFORMED, format!("the body ended early: {e}")))?;
         if text.len() + part.len() > MAX_FILE {
