@@ -1,24 +1,23 @@
-//! The shop's own catalogue, and what it puts on sale of it.
+//! The shop's own catalogue, and what it puts on sale of it. Importing it again changes what has changed in it, and
+//! nothing else.
 
 use anyhow::Context;
-use serde_json::{Value, json};
 
 /// The sale's name on the platform.
 pub const SALE: &str = "shop-rush";
 
-/// The catalogue as a sale of the platform: prices are whole cents, times are local ones of the sale's zone.
-pub fn as_sale(csv: &str) -> anyhow::Result<Value> {
-    let mut products = Vec::new();
+/// When it sells, by the clocks of its zone.
+pub const WINDOW: [(&str, &str); 3] =
+    [("zone", "Europe/Berlin"), ("opens", "2026-01-01T00:00:00"), ("closes", "2036-01-01T00:00:00")];
+
+/// The catalogue in the columns that the platform imports: prices are whole cents of one currency.
+pub fn as_import(csv: &str) -> anyhow::Result<Vec<u8>> {
+    let mut import = csv::Writer::from_writer(Vec::new());
+    import.write_record(["sku", "name", "price", "currency", "stock", "limit"])?;
     for row in csv::Reader::from_reader(csv.as_bytes()).deserialize() {
         let (sku, name, cents, stock, per_buyer): (String, String, u64, u64, u32) = row.context("the catalogue")?;
-        products.push(json!({"sku": sku, "name": name, "price": cents, "stock": stock, "limit": per_buyer}));
+        let (cents, stock, per_buyer) = (cents.to_string(), stock.to_string(), per_buyer.to_string());
+        import.write_record([&sku, &name, &cents, "EUR", &stock, &per_buyer])?;
     }
-    Ok(json!({
-        "name": SALE,
-        "zone": "Europe/Berlin",
-        "opens": "2026-01-01T00:00:00",
-        "closes": "2036-01-01T00:00:00",
-        "currency": "EUR",
-        "product": products,
-    }))
+    Ok(import.into_inner()?)
 }

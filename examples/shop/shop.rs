@@ -75,9 +75,10 @@ impl Shop {
         let answer = shop.http.put(path).bearer_auth(&staff).json(&subscription).send().await?;
         ensure!(answer.status().is_success(), "not subscribed: {}", answer.text().await?);
 
-        let sale = catalogue::as_sale(include_str!("catalogue.csv"))?;
-        let path = format!("{}/v1/sales/{}", shop.admin, catalogue::SALE);
-        let answer = shop.http.put(path).bearer_auth(&staff).json(&sale).send().await?;
+        let import = catalogue::as_import(include_str!("catalogue.csv"))?;
+        let path = format!("{}/v1/sales/{}/imports/catalogue", shop.admin, catalogue::SALE);
+        let call = shop.http.post(path).query(&catalogue::WINDOW).header("content-type", "text/csv").body(import);
+        let answer = call.bearer_auth(&staff).send().await?;
         ensure!(answer.status().is_success(), "not on sale: {}", answer.text().await?);
         Ok(shop)
     }

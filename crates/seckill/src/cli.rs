@@ -46,6 +46,9 @@ pub enum Command {
     /// Administers sales through a core's admin listener.
     #[command(subcommand)]
     Sale(SaleCommand),
+    /// Imports a catalogue or adjustments of stock from a CSV file, all of it or nothing.
+    #[command(subcommand)]
+    Import(ImportCommand),
     /// Compares the shop's own book of orders with ours and prints what differs.
     Reconcile(ReconcileArgs),
     /// Issues a token of the built-in issuer (demo and development only).
@@ -191,46 +194,133 @@ pub struct AdminArgs {
     pub token: Option<String>,
 }
 
-/// `seckill sale`.
+/// A call to the admin listener and how its answer is shown.
+#[derive(Debug, Args)]
+pub struct AdminCall {
+    /// Where to and as whom.
+    #[command(flatten)]
+    pub at: AdminArgs,
+    /// How the answer is shown: a table, or the JSON that the listener answered.
+    #[arg(long, value_enum, default_value = "table")]
+    pub output: Output,
+}
+
+/// How an answer is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    /// For people; what is refused stands on standard error.
+    Table,
+    /// The listener's own answer, refusals too.
+    Json,
+}
+
+/// `seckill sale`. Exit codes: 0 done, 1 refused, 2 not asked or not answered.
 #[derive(Debug, Subcommand)]
 pub enum SaleCommand {
     /// Creates a sale or changes it, from a TOML file.
     Apply {
         /// The sale.
         file: PathBuf,
-        /// Where to.
         #[command(flatten)]
-        at: AdminArgs,
+        call: AdminCall,
     },
-    /// Lists the sales.
+    /// Lists the sales that are not closed.
     Ls {
-        /// Where from.
         #[command(flatten)]
-        at: AdminArgs,
+        call: AdminCall,
+    },
+    /// Shows one sale, closed or not, with its stock.
+    Show {
+        /// The sale's name.
+        sale: String,
+        #[command(flatten)]
+        call: AdminCall,
     },
     /// Refuses new purchases until resumed; payments go on.
     Pause {
         /// The sale's name.
         sale: String,
-        /// Where to.
         #[command(flatten)]
-        at: AdminArgs,
+        call: AdminCall,
     },
     /// Takes purchases again.
     Resume {
         /// The sale's name.
         sale: String,
-        /// Where to.
         #[command(flatten)]
-        at: AdminArgs,
+        call: AdminCall,
     },
-    /// Ends a sale for ever.
+    /// Ends a sale for ever, once every unit that is lent has come home.
     Close {
         /// The sale's name.
         sale: String,
-        /// Where to.
         #[command(flatten)]
-        at: AdminArgs,
+        call: AdminCall,
+    },
+    /// Makes a new sale after the pattern of this one: its products, prices, limits and the stock they came with.
+    Clone {
+        /// The sale that is the pattern.
+        sale: String,
+        /// The new sale's name.
+        name: String,
+        /// When it opens: a local time such as 2026-11-27T09:00:00.
+        #[arg(long, value_name = "LOCAL_TIME")]
+        opens: String,
+        /// When it closes.
+        #[arg(long, value_name = "LOCAL_TIME")]
+        closes: String,
+        /// Whose local times these are [default: the pattern's zone].
+        #[arg(long, value_name = "IANA_ZONE")]
+        zone: Option<String>,
+        /// Put behind every SKU; needed while the pattern is not closed.
+        #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+        sku_suffix: Option<String>,
+        #[command(flatten)]
+        call: AdminCall,
+    },
+}
+
+/// `seckill import`. Exit codes: 0 done, 1 refused (each wrong row is told), 2 not asked or not answered.
+#[derive(Debug, Subcommand)]
+pub enum ImportCommand {
+    /// Adds products to a sale, or changes those there; what the file does not name stays.
+    Catalogue {
+        /// `sku,name,price,currency,stock,limit` and optionally `initial_tier,pages`; `-` is standard input.
+        file: PathBuf,
+        /// Into which sale; with a window it is made if it is not there.
+        #[arg(long, value_name = "SALE")]
+        sale: String,
+        /// IANA zone of a new sale's window.
+        #[arg(long, value_name = "IANA_ZONE", requires = "opens")]
+        zone: Option<String>,
+        /// When a new sale opens: a local time such as 2026-11-27T09:00:00.
+        #[arg(long, value_name = "LOCAL_TIME", requires = "closes")]
+        opens: Option<String>,
+        /// When it closes.
+        #[arg(long, value_name = "LOCAL_TIME", requires = "zone")]
+        closes: Option<String>,
+        /// Says what would become of it and changes nothing.
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        call: AdminCall,
+    },
+    /// Adds and removes units of a sale's products while it sells.
+    Stock {
+        /// `sku,delta,reason`; `-` is standard input.
+        file: PathBuf,
+        /// Of which sale.
+        #[arg(long, value_name = "SALE")]
+        sale: String,
+        /// The import's name, at most 60 bytes: one name takes effect once [default: made from the file, so that the
+        /// same file sent again changes nothing].
+        #[arg(long)]
+        key: Option<String>,
+        /// Says what would become of it and changes nothing.
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        call: AdminCall,
     },
 }
 

@@ -1,13 +1,16 @@
 //! The commands: each reads what it needs from the layers and ends with an exit code.
 
+mod admin;
 mod all_in_one;
 mod audit;
 mod collect;
 mod config;
 mod demo;
+mod import;
 mod reconcile;
 mod sale;
 mod service;
+mod table;
 mod token;
 mod top;
 
@@ -55,6 +58,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Top(args) => top::run(&args),
         Command::Audit(args) => audit::run(&layers.config()?, &args),
         Command::Sale(command) => runtime()?.block_on(sale::run(&layers.config()?, command)),
+        Command::Import(command) => runtime()?.block_on(import::run(&layers.config()?, command)),
         Command::Reconcile(args) => runtime()?.block_on(reconcile::run(&layers.config()?, args)),
         Command::Token(args) => token::run(&layers.config()?, &args),
         Command::Config(command) => config::run(&layers, &command),

@@ -5,15 +5,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use reqwest::Method;
 use types::{Role, SaleName};
 
+use super::admin::{Admin, Answer};
 use super::say;
 use crate::cli::ReconcileArgs;
 use crate::config::Config;
-use crate::identity;
 
-/// Life of the token that the call makes for itself: long, because a demo with `--speed` runs ahead of this clock.
-const TOKEN_LIFE: Duration = Duration::from_secs(8 * 3600);
 /// How long a comparison may take: a few seconds for a million orders.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -26,21 +25,14 @@ pub async fn run(config: &Config, args: ReconcileArgs) -> anyhow::Result<ExitCod
     } else {
         book = std::fs::read(&args.book).with_context(|| format!("cannot read {}", args.book.display()))?;
     }
-    let token = match args.at.token {
-        Some(token) => token,
-        None => identity::local_token(config, "command-line", &[Role::Viewer], TOKEN_LIFE)?,
-    };
-    let url = format!("{}/v1/reconciliation", args.at.admin.trim_end_matches('/'));
-    let client = reqwest::Client::builder().timeout(PATIENCE).build()?;
-    let call = client.post(&url).query(&[("sale", sale.as_str())]).header("content-type", "text/csv").body(book);
-    let answer = call.bearer_auth(token).send().await;
-    let answer = answer.with_context(|| format!("cannot reach the admin listener at {url}"))?;
-    let status = answer.status();
+    let admin = Admin::new(config, &args.at, Role::Viewer, PATIENCE)?;
+    let call = admin.call(Method::POST, "/v1/reconciliation").query(&[("sale", sale.as_str())]);
     // An answer that broke off is an error here, and never a short list.
-    let text = answer.text().await.context("the answer broke off")?;
-    if !status.is_success() {
-        bail!("{url} answered {status}: {text}");
+    match admin.send(call.header("content-type", "text/csv").body(book)).await? {
+        Answer::Done(text) => {
+            say(text.trim_end());
+            Ok(if text.lines().count() > 1 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+        }
+        Answer::Refused(status, text) => bail!("the comparison was answered {status}: {text}"),
     }
-    say(text.trim_end());
-    Ok(if text.lines().count() > 1 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
