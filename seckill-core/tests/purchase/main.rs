@@ -3,6 +3,7 @@
 #![cfg(all(feature = "mysql", feature = "redis"))]
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+mod administered;
 mod client;
 mod cores;
 mod doors;
@@ -89,7 +90,7 @@ combination!(
     kafka_is_killed_while_it_sells
 );
 
-/// Money: on both databases; leases and log are none of its business.
+/// Money and administration: on both databases; leases and log are none of their business.
 macro_rules! money {
     ($name:ident, $number:literal) => {
         mod $name {
@@ -103,6 +104,7 @@ macro_rules! money {
                     a_refund_outlives_a_crash_and_an_unwilling_provider,
                     what_expires_is_sold_at_once,
                 }
+                administered::{ a_sale_lives_from_its_file_to_its_close_across_both_clock_changes }
             }
         }
     };

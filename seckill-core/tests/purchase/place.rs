@@ -114,19 +114,27 @@ pub struct Place {
 impl Place {
     /// A fresh one; other stories go on beside it.
     pub async fn fresh(kind: Kind) -> Self {
-        let share = if kind.is_embedded() { Share::Nothing } else { Share::WithOthers(shared::UNHARMED.read().await) };
-        Self::make(kind, share)
+        Self::make(kind, Self::with_others(kind).await, SystemClock::new())
+    }
+
+    /// A fresh one whose clock begins at this moment.
+    pub async fn fresh_at(kind: Kind, origin: Timestamp) -> Self {
+        Self::make(kind, Self::with_others(kind).await, SystemClock::starting_at(origin, 1.0))
+    }
+
+    async fn with_others(kind: Kind) -> Share {
+        if kind.is_embedded() { Share::Nothing } else { Share::WithOthers(shared::UNHARMED.read().await) }
     }
 
     /// A fresh one whose servers may be killed: no other story uses them meanwhile.
     pub async fn alone(kind: Kind) -> Self {
-        Self::make(kind, Share::Alone(shared::UNHARMED.write().await))
+        Self::make(kind, Share::Alone(shared::UNHARMED.write().await), SystemClock::new())
     }
 
-    fn make(kind: Kind, share: Share) -> Self {
+    fn make(kind: Kind, share: Share, base: SystemClock) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let folder = tempfile::tempdir().unwrap();
-        let clock = Arc::new(PushedClock { base: SystemClock::new(), ahead_ms: Default::default() });
+        let clock = Arc::new(PushedClock { base, ahead_ms: Default::default() });
         let sqlite_log = (kind.log == Log::Sqlite).then(|| {
             let path = folder.path().join("log.sqlite");
             SqliteLog::open_with_clock(&path, SqliteLogOptions::default(), clock.clone()).unwrap()
