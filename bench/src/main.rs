@@ -4,6 +4,7 @@
 
 mod area;
 mod commands;
+mod expiry;
 mod figure;
 mod ingest;
 mod live;
