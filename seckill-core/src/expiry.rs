@@ -12,7 +12,7 @@ use crate::metrics;
 use crate::shared::Shared;
 
 /// How often due orders are looked for: a tenth of the second that the protocol allows; a look that finds nothing reads
-/// one index and costs a millisecond (`docs/adr/0015`).
+/// one index and costs a millisecond (`docs/adr/0016`).
 const EVERY: Duration = Duration::from_millis(100);
 /// Orders in one transaction: shares the writer with purchases.
 const BATCH: usize = 500;

@@ -18,5 +18,3 @@ pub const PURCHASE_GRANTS: &str = "purchase-grants";
 pub const PURCHASE_QUEUE: &str = "purchase-queue";
 /// Every step of every order, from the outbox; keyed by order.
 pub const ORDER_EVENTS: &str = "order-events";
-/// Due times of unpaid orders.
-pub const ORDER_TIMERS: &str = "order-timers";
