@@ -105,15 +105,17 @@ fn reconcile(town: &Town, shop: &Shop) -> (bool, String) {
     (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-async fn rush(shoppers: usize, away: Duration) {
+/// `services`: these as processes of their own on real Kafka, Redis and MariaDB; none: one process on embedded parts.
+async fn rush(shoppers: usize, away: Duration, services: &[&'static str]) {
     let seed = std::env::var("SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(0x5ec1);
     println!("seed {seed}, {shoppers} shoppers, the order system away for {away:?}");
     let own = tempfile::tempdir().unwrap();
     let secret = own.path().join("webhook.secret");
     fs::write(&secret, "what the shop and the platform share").unwrap();
-    let town = Town::embedded(&format!(
+    let settings = format!(
         "payment_provider = \"external\"\nwebhooks.secret_files.shop = {secret:?}\nwebhooks.first_retry = \"100ms\"\nwebhooks.longest_probe = \"1s\"\n"
-    ));
+    );
+    let town = if services.is_empty() { Town::embedded(&settings) } else { Town::real(services, &settings) };
     let shop = Shop::open(Options {
         public: town.base("public"),
         admin: town.base("admin"),
@@ -166,12 +168,19 @@ async fn rush(shoppers: usize, away: Duration) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shop_sells_through_a_rush_with_its_order_system_away_in_the_middle() {
-    rush(450, Duration::from_secs(3)).await;
+    rush(450, Duration::from_secs(3), &[]).await;
 }
 
 /// The same with more customers and a whole minute: `cargo test --workspace --test example_shop -- --ignored`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes two minutes"]
 async fn a_whole_minute_away() {
-    rush(3_000, Duration::from_secs(60)).await;
+    rush(3_000, Duration::from_secs(60), &[]).await;
+}
+
+/// And in four processes on real servers: `… --test example_shop -- --ignored`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes some minutes, and real servers"]
+async fn a_whole_minute_away_on_real_servers() {
+    rush(3_000, Duration::from_secs(60), &["collect", "analyze", "control", "core"]).await;
 }
