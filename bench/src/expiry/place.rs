@@ -44,7 +44,7 @@ pub struct Filling {
 /// A kind of database.
 pub enum Place {
     Sqlite,
-    MariaDb(MariaDb),
+    MariaDb(Box<MariaDb>),
 }
 
 /// Both, or SQLite alone where no MariaDB is installed.
@@ -52,7 +52,7 @@ pub fn all(folder: &Path, settings: &Settings) -> Vec<Place> {
     let mut places = vec![Place::Sqlite];
     // Room for the indices that a million orders touch; the durability is the usual one of `servers`.
     match MariaDb::start_with(&folder.join("mariadb"), &["innodb_buffer_pool_size=512M"]) {
-        Ok(server) => places.push(Place::MariaDb(server)),
+        Ok(server) => places.push(Place::MariaDb(Box::new(server))),
         Err(error) => settings.say(&format!("no MariaDB ({error:#}): its figures are left out")),
     }
     places
