@@ -269,7 +269,9 @@ impl House {
         }
         let answer = call.send().await.unwrap();
         let status = answer.status().as_u16();
-        let text = answer.text().await.unwrap();
+        // A stream has no end, and that it began is the answer.
+        let stream = answer.headers().get("content-type").is_some_and(|kind| kind == "text/event-stream");
+        let text = if stream { String::new() } else { answer.text().await.unwrap() };
         let problem: Value = serde_json::from_str(&text).unwrap_or_default();
         let said = match (status, problem["type"].as_str().unwrap_or_default()) {
             (401, "/problems/bad-signature") => Said::Unsigned,
