@@ -7,6 +7,7 @@
 
 mod admission;
 pub mod challenge;
+mod credits;
 mod expiry;
 pub mod handover;
 mod http;

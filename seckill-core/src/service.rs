@@ -15,6 +15,7 @@ use types::plan::ProductState;
 use types::{Clock, Generation, Invalid};
 
 use crate::challenge::{Challenge, ProofOfWork};
+use crate::credits::Edges;
 use crate::handover::MoveDone;
 use crate::http::{self, App};
 use crate::ids::Ids;
@@ -188,6 +189,8 @@ pub(crate) async fn share(options: Options, ports: Ports, secret: TicketSecret, 
         topics,
         recent: Recent::new(),
         backlog: Backlog::default(),
+        granted: Backlog::default(),
+        edges: Edges::new(ids.incarnation()),
         queue_rate: Rate::new(),
         grants_rate: Rate::new(),
         secret,
@@ -403,6 +406,7 @@ async fn keep_fresh(shared: &Shared, stop: CancellationToken) {
             metrics::retry("tier_table");
         }
         shared.backlog.forget_before(shared.now());
+        shared.granted.forget_before(shared.now());
         metrics::backlog(shared.backlog.len());
     }
 }

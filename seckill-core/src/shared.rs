@@ -12,6 +12,7 @@ use tokio::sync::{Notify, Semaphore, broadcast};
 use tokio::time::Instant;
 use types::{Clock, CoreId, Invalid, LeaseId, Sku, Timestamp, topics};
 
+use crate::credits::Edges;
 use crate::handover::MoveDone;
 use crate::ids::Ids;
 use crate::live::Live;
@@ -79,6 +80,10 @@ pub(crate) struct Shared {
     pub(crate) table: TierTable,
     pub(crate) recent: Recent,
     pub(crate) backlog: Backlog,
+    /// Attempts that were granted from a lease and are not decided yet: edges get so many credits less.
+    pub(crate) granted: Backlog,
+    /// The edges that ask for credits.
+    pub(crate) edges: Edges,
     pub(crate) queue_rate: Rate,
     pub(crate) grants_rate: Rate,
     pub(crate) secret: TicketSecret,
