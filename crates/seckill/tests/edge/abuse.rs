@@ -132,8 +132,8 @@ async fn each_is_refused_and_counted() {
         ("seckill_edge_refusals_total{reason=\"method\"}", 1),
         ("seckill_edge_ignored_claims_total", 1),
     ] {
-        let counted = metric(&town, &edge, begin).await;
-        assert!(counted >= least, "{begin}: {counted}");
+        let counted = metric(&town, &edge, begin, least).await;
+        eprintln!("{begin} {counted}");
     }
 }
 
@@ -180,8 +180,7 @@ async fn slow_clients_are_let_go_while_others_are_served() {
     for one in slow {
         assert!(one.await.unwrap(), "a slow client was never let go");
     }
-    let refused = metric(&town, &edge, "seckill_edge_requests_total{status=\"408\"}").await;
-    let tired = metric(&town, &edge, "seckill_edge_refusals_total{reason=\"buyer_rate\"}").await;
+    let refused = metric(&town, &edge, "seckill_edge_requests_total{status=\"408\"}", 100).await;
+    let tired = metric(&town, &edge, "seckill_edge_refusals_total{reason=\"buyer_rate\"}", 1).await;
     eprintln!("{refused} with 408, {tired} with 429");
-    assert!(refused >= 100, "{refused}");
 }

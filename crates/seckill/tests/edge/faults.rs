@@ -202,7 +202,7 @@ async fn a_pause_reaches_every_edge_and_nothing_passes_until_it_ends() {
     eprintln!("slowest of five pauses at both edges: {slowest:?}");
     // Paused calls were refused at the edge and reached no core.
     for edge in &edges {
-        assert_eq!(metric(&town, edge, "seckill_edge_refusals_total{reason=\"paused\"}").await, 5);
+        assert_eq!(metric(&town, edge, "seckill_edge_refusals_total{reason=\"paused\"}", 5).await, 5);
     }
 }
 

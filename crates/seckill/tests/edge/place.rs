@@ -109,14 +109,21 @@ pub async fn state_of(town: &Town, product: &str) -> Value {
     products.iter().find(|one| one["product"] == product).unwrap().clone()
 }
 
-/// One metric of the edge, over all labels that begin so.
-pub async fn metric(town: &Town, edge: &Edge, begin: &str) -> u64 {
-    // Workers add what they have counted four times a second.
-    tokio::time::sleep(std::time::Duration::from_millis(600)).await;
-    let page = town.http.get(format!("http://127.0.0.1:{}/metrics", edge.private_port())).send().await.unwrap();
-    let page = page.text().await.unwrap();
-    let values = page.lines().filter(|line| line.starts_with(begin)).filter_map(|line| line.rsplit(' ').next());
-    values.map(|value| value.parse::<f64>().unwrap() as u64).sum()
+/// One metric of the edge, over all labels that begin so, as soon as it is `least`: workers add what they have counted
+/// four times a second.
+pub async fn metric(town: &Town, edge: &Edge, begin: &str, least: u64) -> u64 {
+    let url = format!("http://127.0.0.1:{}/metrics", edge.private_port());
+    let began = Instant::now();
+    loop {
+        let page = town.http.get(&url).send().await.unwrap().text().await.unwrap();
+        let values = page.lines().filter(|line| line.starts_with(begin)).filter_map(|line| line.rsplit(' ').next());
+        let sum = values.map(|value| value.parse::<f64>().unwrap() as u64).sum();
+        if sum >= least {
+            return sum;
+        }
+        assert!(began.elapsed() < PATIENCE, "{begin} is {sum} and not {least}:\n{page}");
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 /// Every line of a log, each of which must be one JSON object.
