@@ -31,8 +31,11 @@ http {
 fn copy(from: &Path, to: &Path) -> usize {
     fs::create_dir_all(to).unwrap();
     let files = fs::read_dir(from).unwrap().map(|entry| entry.unwrap().path());
-    let lua = files.filter(|path| path.extension().is_some_and(|e| e == "lua"));
-    lua.map(|path| fs::copy(&path, to.join(path.file_name().unwrap())).unwrap()).count()
+    let lua: Vec<_> = files.filter(|path| path.extension().is_some_and(|e| e == "lua")).collect();
+    for path in &lua {
+        fs::copy(path, to.join(path.file_name().unwrap())).unwrap();
+    }
+    lua.len()
 }
 
 #[test]
