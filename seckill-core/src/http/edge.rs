@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{FromRequestParts, State};
+use axum::http::request::Parts;
 use futures::StreamExt;
 use http_kit::{Caller, Problem, ProblemKind};
 use serde::Deserialize;
@@ -24,6 +25,16 @@ const BUSY: Duration = Duration::from_secs(1);
 const REREAD: usize = 256;
 /// Reads at once: enough to hide a database's round trips, few enough to leave it to purchases.
 const AT_ONCE: usize = 8;
+
+/// An edge. Asked for before what it asks: from nobody else is a query looked at.
+pub(super) struct ByEdge;
+
+impl<S: Send + Sync> FromRequestParts<S> for ByEdge {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        Caller::from_request_parts(parts, state).await?.require(&[Role::Edge]).map(|_| Self)
+    }
+}
 
 /// Who asks.
 #[derive(Deserialize, IntoParams)]
@@ -52,10 +63,9 @@ const fn one() -> u64 {
     extensions(("x-problems" = json!(["overloaded"]))))]
 pub(super) async fn credits(
     State(app): State<App>,
-    caller: Caller,
+    _: ByEdge,
     Params(asking): Params<Asking>,
 ) -> Result<Json<CreditsAnswer>, Problem> {
-    caller.require(&[Role::Edge])?;
     if asking.cores == 0 || asking.cores > MAX_CORES {
         let why = format!("{} is not in 1 to {MAX_CORES}", asking.cores);
         return Err(Problem::new(ProblemKind::INVALID_FIELD, why).field("cores"));
