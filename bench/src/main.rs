@@ -4,7 +4,6 @@
 
 mod area;
 mod commands;
-mod edge;
 mod expiry;
 mod figure;
 mod ingest;

@@ -72,6 +72,7 @@ pub(crate) fn core_state(name: &str, products: Vec<ProductState>) -> CoreState {
         core: CoreId::new(name).unwrap(),
         incarnation: 1,
         generation: Generation::new(0),
+        term: types::Term::default(),
         redis_capacity: 20_000,
         products,
     }

@@ -4,6 +4,8 @@
 
 pub mod api;
 mod brain;
+mod desk;
+mod elect;
 #[cfg(test)]
 mod fixtures;
 pub mod metrics;
@@ -13,10 +15,15 @@ pub mod plan_store;
 pub mod planner;
 mod policy;
 pub mod reconcile;
+pub mod record;
 mod service;
 mod view;
 
 pub use options::{MAX_CORES, Options};
+pub use plan_store::PlanStore;
+#[cfg(feature = "mysql")]
+pub use plan_store::mariadb::{MariaPlans, MariaPlansOptions};
+pub use plan_store::sqlite::SqlitePlans;
 pub use policy::Policy;
 pub use reconcile::CoreToken;
 pub use service::{ControlPlane, Error, Handle};

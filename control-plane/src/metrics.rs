@@ -16,6 +16,14 @@ pub const MOVES: &str = "control_moves_total";
 pub const GENERATION: &str = "control_generation";
 /// Calls to cores by answer.
 pub const PUSHES: &str = "control_core_answers_total";
+/// Products that the last plan looked at.
+pub const DUE: &str = "control_products_due";
+/// Whether this control plane leads.
+pub const LEADS: &str = "control_leads";
+/// Sales and products that are paused.
+pub const PAUSED: &str = "control_paused";
+/// Rows that the sale recorder left out because its writer was behind.
+pub const NOT_RECORDED: &str = "control_rows_not_recorded_total";
 /// Failed commits of the plan store.
 pub const STORE_ERRORS: &str = "control_store_errors_total";
 /// Refused calls of the ops REST by status.
@@ -29,6 +37,10 @@ pub fn describe() {
     describe_gauge!(PRODUCTS, "Planned products, by tier");
     describe_counter!(MOVES, "Planned tier moves, by target tier and reason");
     describe_gauge!(GENERATION, "Generation of the current plan");
+    describe_gauge!(DUE, "Products that the last plan looked at: those with heat, with news, or whose time has come");
+    describe_gauge!(LEADS, "1 while this control plane holds the lease and pushes plans, 0 while it stands by");
+    describe_gauge!(PAUSED, "Sales and products that are paused");
+    describe_counter!(NOT_RECORDED, "Rows that the sale recorder left out because its writer was behind or has ended");
     describe_counter!(PUSHES, "Answers of cores to pushes and state requests, by kind");
     describe_counter!(STORE_ERRORS, "Plan store commits that failed and are tried again");
     describe_counter!(REFUSED, "Calls of the ops REST that were refused, by status");

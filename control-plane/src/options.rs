@@ -13,14 +13,24 @@ use crate::reconcile::http_core::base_url;
 /// Most cores: one loop and one connection each.
 pub const MAX_CORES: usize = 1_000;
 
+/// Longest name of a control plane: a column's width, and a host name's.
+const MAX_INSTANCE: usize = 128;
+/// Longest address: a column's width.
+const MAX_ADVERTISE: usize = 512;
+
 /// Options of the service.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Options {
     /// Admin listener of the ops REST.
     pub listen: SocketAddr,
-    /// Directory of the plan store; made if absent. One control plane for each.
+    /// Directory of the embedded plan store; made if absent.
     pub data_dir: PathBuf,
+    /// Name of this control plane among those that share a plan store; each has its own. One that starts again under
+    /// its old name need not wait for its old lease.
+    pub instance: String,
+    /// Where the others and people find this one's ops REST; if empty `http://` and `listen`.
+    pub advertise: String,
     /// Base URLs of the cores' private listeners (`http://host:port`).
     pub cores: Vec<String>,
     /// Time between plans, and between looks at each core's state; on the service's clock.
@@ -28,6 +38,9 @@ pub struct Options {
     pub tick: Duration,
     /// The planner's numbers.
     pub policy: Policy,
+    /// Folder in which each sale is recorded for `seckill ctl replay`; unset: nothing is recorded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub record: Option<PathBuf>,
     /// Seeds jitter and push nonces.
     pub seed: u64,
 }
@@ -37,9 +50,12 @@ impl Default for Options {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8090)),
             data_dir: PathBuf::from("data/control-plane"),
+            instance: "control-plane".to_owned(),
+            advertise: String::new(),
             cores: vec!["http://127.0.0.1:8081".to_owned()],
             tick: Duration::from_millis(250),
             policy: Policy::default(),
+            record: None,
             seed: 0,
         }
     }
@@ -50,6 +66,12 @@ impl Options {
     pub fn check(&self) -> Result<(), Invalid> {
         if self.data_dir.as_os_str().is_empty() {
             return Err(Invalid::new("data_dir", "is empty; give a directory"));
+        }
+        if self.instance.is_empty() || self.instance.len() > MAX_INSTANCE {
+            return Err(Invalid::new("instance", format!("must have 1 to {MAX_INSTANCE} bytes")));
+        }
+        if self.advertise.len() > MAX_ADVERTISE {
+            return Err(Invalid::new("advertise", format!("is longer than {MAX_ADVERTISE} bytes")));
         }
         if self.cores.is_empty() || self.cores.len() > MAX_CORES {
             return Err(Invalid::new("cores", format!("{} cores; give 1 to {MAX_CORES}", self.cores.len())));

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use types::Invalid;
 
 /// Every number that the planner uses. The defaults are those of the design.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Policy {
     /// Reports in a row that must show a page over its 5 s threshold before it is promoted.
@@ -21,25 +21,31 @@ pub struct Policy {
     pub demote_ratio: f64,
     /// How long it must stay below the band.
     #[serde(with = "types::time::duration_text")]
+    #[schema(value_type = String, examples("10s"))]
     pub demote_after: Duration,
     /// Least time between two automatic moves of one product.
     #[serde(with = "types::time::duration_text")]
+    #[schema(value_type = String, examples("10s"))]
     pub dwell: Duration,
     /// Most automatic moves in one tick, hottest first.
     pub moves_per_tick: usize,
     /// Without a heat report for this long the plan is kept and called stale.
     #[serde(with = "types::time::duration_text")]
+    #[schema(value_type = String, examples("10s"))]
     pub stale_after: Duration,
     /// A hot product is contended if it would sell out within this time at its attempt rate.
     #[serde(with = "types::time::duration_text")]
+    #[schema(value_type = String, examples("10s"))]
     pub sellout_within: Duration,
     /// A hot product is contended if its attempts exceed this share of the measured redis path.
     pub redis_share: f64,
     /// A sale's products are planned from this long before it opens.
     #[serde(with = "types::time::duration_text")]
+    #[schema(value_type = String, examples("10s"))]
     pub opening_lead: Duration,
     /// A core that was not heard for this long is not ready to move a product.
     #[serde(with = "types::time::duration_text")]
+    #[schema(value_type = String, examples("10s"))]
     pub core_silence: Duration,
 }
 

@@ -15,10 +15,10 @@ use types::{Clock, Invalid};
 
 use crate::api::{self, ApiState};
 use crate::brain::{Brain, Command, Ways};
+use crate::elect::{Election, Leadership};
 use crate::observe::heat_reports::{self, ShardReport};
 use crate::options::Options;
-use crate::plan_store::{Action, Change, NewAuditRow, PlanStore, StoreError};
-use crate::policy::Policy;
+use crate::plan_store::{PlanStore, StoreError};
 use crate::reconcile::{self, CoreClient, CoreToken, CoreView, HttpCore, LinkParts, Renew};
 use crate::view::{PlanView, TierMove};
 
@@ -90,9 +90,17 @@ impl Handle {
     pub fn cores(&self) -> Vec<CoreView> {
         self.cores.iter().map(|core| core.borrow().clone()).collect()
     }
-    /// Ready: every configured core has acknowledged a plan of ours.
+    /// Whether this control plane leads: plans, stores and pushes.
+    pub fn leads(&self) -> bool {
+        self.view.borrow().term.is_some()
+    }
+    /// Ready: it leads, and every configured core has acknowledged a plan of ours; or it stands by for one that leads.
     pub fn is_ready(&self) -> bool {
-        self.cores.iter().all(|core| core.borrow().acknowledged.is_some())
+        let view = self.view.borrow();
+        match view.term {
+            Some(_) => self.cores.iter().all(|core| core.borrow().acknowledged.is_some()),
+            None => view.leader.is_some(),
+        }
     }
 }
 
@@ -106,15 +114,17 @@ pub struct ControlPlane {
     brain: Brain,
     links: Vec<LinkParts>,
     reports: mpsc::Sender<ShardReport>,
+    election: Election,
     handle: Handle,
     http_shutdown: CancellationToken,
 }
 
 impl ControlPlane {
-    /// Opens the plan store, binds the listener and prepares the cores' clients; starts nothing. `extra`
-    /// (metrics, health) is served beside the ops REST and must not repeat its paths.
+    /// Binds the listener and prepares the cores' clients; starts nothing. `extra` (metrics, health) is served beside
+    /// the ops REST and must not repeat its paths.
     pub async fn new(
         options: Options,
+        store: Arc<dyn PlanStore>,
         log: Arc<dyn EventLog>,
         clock: Arc<dyn Clock>,
         authenticator: SharedAuthenticator,
@@ -127,12 +137,13 @@ impl ControlPlane {
             .iter()
             .map(|base| Ok(Arc::new(HttpCore::new(base, core_token.clone())?) as Arc<dyn CoreClient>))
             .collect::<Result<Vec<_>, Invalid>>()?;
-        Self::with_clients(options, clients, log, clock, authenticator, extra).await
+        Self::with_clients(options, store, clients, log, clock, authenticator, extra).await
     }
 
     /// As [`ControlPlane::new`] with other clients, one for each of `options.cores`.
     pub async fn with_clients(
         options: Options,
+        store: Arc<dyn PlanStore>,
         clients: Vec<Arc<dyn CoreClient>>,
         log: Arc<dyn EventLog>,
         clock: Arc<dyn Clock>,
@@ -140,12 +151,11 @@ impl ControlPlane {
         extra: Router,
     ) -> Result<Self, Error> {
         options.check()?;
-        let (store, plan) = open(&options, clock.as_ref()).await?;
         let listening = http_kit::bind(options.listen).await?;
         let (commands, commands_in) = mpsc::channel::<Command>(COMMANDS);
         let (reports, reports_in) = mpsc::channel(REPORTS);
         let (renew, renews_in) = mpsc::channel::<Renew>(RENEWS);
-        let (view, view_out) = watch::channel(plan.clone());
+        let (view, view_out) = watch::channel(Arc::new(PlanView::default()));
         let (moves, _) = broadcast::channel(MOVES);
         let (changed, cores_changed) = watch::channel(0);
         let mut links = Vec::with_capacity(clients.len());
@@ -165,15 +175,36 @@ impl ControlPlane {
                 seed: options.seed.wrapping_add(n as u64),
             });
         }
+        let (leadership, elected) = watch::channel(Leadership::Unknown);
+        // One wish is as good as many: the next look at the core repeats it.
+        let (raise, raise_in) = mpsc::channel(1);
+        let at = format!("http://{}", listening.address());
+        let election = Election {
+            store: store.clone(),
+            clock: clock.clone(),
+            me: options.instance.clone(),
+            url: if options.advertise.is_empty() { at } else { options.advertise.clone() },
+            raise: raise_in,
+            out: leadership,
+        };
         let ways = Ways {
             commands: commands_in,
             reports: reports_in,
             renews: renews_in,
+            leadership: elected,
+            raise,
             cores: cores.clone(),
             view,
             moves: moves.clone(),
         };
-        let brain = Brain::new(clock.clone(), options.policy.clone(), options.tick, store.clone(), plan, ways);
+        let brain = Brain::new(
+            clock.clone(),
+            options.policy.clone(),
+            options.tick,
+            store.clone(),
+            options.record.clone(),
+            ways,
+        );
         let cores: Arc<[_]> = cores.into();
         let http_shutdown = CancellationToken::new();
         let state = ApiState {
@@ -185,10 +216,12 @@ impl ControlPlane {
             clock: clock.clone(),
             core_silence: options.policy.core_silence,
             shutdown: http_shutdown.clone(),
+            moves: moves.clone(),
+            streams: Arc::new(tokio::sync::Semaphore::new(api::MAX_STREAMS)),
         };
         let handle = Handle { address: listening.address(), view: view_out, moves, cores };
         let router = api::router(state, authenticator, extra);
-        Ok(Self { options, log, clock, listening, router, brain, links, reports, handle, http_shutdown })
+        Ok(Self { options, log, clock, listening, router, brain, links, reports, election, handle, http_shutdown })
     }
 
     /// What others may see.
@@ -201,14 +234,21 @@ impl ControlPlane {
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
         let inner = CancellationToken::new();
         tracing::info!(address = %self.handle.address, cores = self.options.cores.len(),
-            generation = %self.handle.view.borrow().generation, "control plane runs");
+            instance = self.options.instance, "control plane runs");
         let mut parts: JoinSet<Result<&'static str, Error>> = JoinSet::new();
         let stop = inner.clone();
         let brain = self.brain;
         parts.spawn(async move { Ok(brain.run(stop).await.map(|()| "the planner")?) });
         let stop = inner.clone();
+        let election = self.election;
+        parts.spawn(async move {
+            election.run(stop).await;
+            Ok("the election")
+        });
+        let stop = inner.clone();
         let (log, clock, reports) = (self.log, self.clock, self.reports);
-        parts.spawn(async move { Ok(heat_reports::run(log, clock, reports, stop).await.map(|()| "the reader")?) });
+        let me = self.options.instance.clone();
+        parts.spawn(async move { Ok(heat_reports::run(log, clock, &me, reports, stop).await.map(|()| "the reader")?) });
         for link in self.links {
             let stop = inner.clone();
             parts.spawn(async move {
@@ -254,44 +294,4 @@ impl ControlPlane {
         tracing::info!("control plane ended");
         first
     }
-}
-
-/// Opens the store and notes a policy that differs from the last one.
-async fn open(options: &Options, clock: &dyn Clock) -> Result<(PlanStore, Arc<PlanView>), Error> {
-    let data_dir = options.data_dir.clone();
-    let (store, saved) = tokio::task::spawn_blocking(move || PlanStore::open(&data_dir))
-        .await
-        .map_err(|_| Error::Ended("opening the plan store"))??;
-    if saved.policy.as_ref() != Some(&options.policy) {
-        note_policy(&store, &saved.policy, options, saved.generation, clock).await?;
-    }
-    let plan = PlanView {
-        generation: saved.generation,
-        decisions: saved.decisions,
-        overrides: saved.overrides,
-        at: clock.now(),
-    };
-    Ok((store, Arc::new(plan)))
-}
-
-async fn note_policy(
-    store: &PlanStore,
-    before: &Option<Policy>,
-    options: &Options,
-    generation: types::Generation,
-    clock: &dyn Clock,
-) -> Result<(), StoreError> {
-    let now = clock.now();
-    let row = NewAuditRow {
-        at: now,
-        actor: "config".to_owned(),
-        action: Action::Policy,
-        product: None,
-        before: before.as_ref().map(|p| serde_json::json!(p)),
-        after: Some(serde_json::json!(options.policy)),
-        why: "the configuration at start".to_owned(),
-        generation,
-    };
-    let policy = Some((now, options.policy.clone()));
-    store.commit(Change { base: generation, generation, policy, audit: vec![row], ..Change::default() }).await
 }

@@ -7,7 +7,6 @@
 
 mod admission;
 pub mod challenge;
-mod credits;
 mod expiry;
 pub mod handover;
 mod http;

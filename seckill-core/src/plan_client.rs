@@ -12,8 +12,8 @@ use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
-use types::plan::{CoreState, NackReason, PlanAnswer, PlanEntry, PlanPush, Reason};
-use types::{Generation, Sku, Timestamp};
+use types::plan::{CoreState, NackReason, Pauses, PlanAnswer, PlanEntry, PlanPush, Reason};
+use types::{CoreId, Generation, Sku, Term, Timestamp};
 
 use crate::handover::Wish;
 use crate::metrics;
@@ -25,11 +25,17 @@ const FILE: &str = "plan.json";
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct HeldPlan {
+    /// The newest leader that gave us a plan.
+    #[serde(default)]
+    term: Term,
     generation: Generation,
     entries: BTreeMap<Sku, PlanEntry>,
     /// When each entry was taken. A plan that an older build has kept does not say: its entries are of old.
     #[serde(default)]
     taken: BTreeMap<Sku, Timestamp>,
+    /// What takes no new purchases.
+    #[serde(default)]
+    pauses: Pauses,
 }
 
 /// What a plan wishes, by product.
@@ -61,13 +67,31 @@ pub(crate) enum Taken {
     Refused(NackReason),
 }
 
-/// Decides about a push that comes at `now`. `sells` says whether this core sells a product.
-pub(crate) fn take(held: &HeldPlan, push: &PlanPush, now: Timestamp, sells: impl Fn(&Sku) -> bool) -> Taken {
+/// Decides about a push that comes to core `me` at `now`. `sells` says whether this core sells a product.
+pub(crate) fn take(
+    held: &HeldPlan,
+    push: &PlanPush,
+    me: &CoreId,
+    now: Timestamp,
+    sells: impl Fn(&Sku) -> bool,
+) -> Taken {
+    if let Some(other) = push.core.as_ref().filter(|core| *core != me) {
+        tracing::warn!(%me, meant_for = %other, "a plan for another core came here: two cores share one address");
+        return Taken::Refused(NackReason::WrongCore { core: me.clone() });
+    }
+    if push.term < held.term {
+        return Taken::Refused(NackReason::OldLeader { term: held.term });
+    }
     if push.generation < held.generation {
         return Taken::Refused(NackReason::StaleGeneration);
     }
     if push.generation == held.generation {
-        return Taken::Same;
+        // A new leader that begins with the plan of the old one: from now on the old one is refused.
+        return if push.term > held.term {
+            Taken::New(HeldPlan { term: push.term, ..held.clone() })
+        } else {
+            Taken::Same
+        };
     }
     let (mut entries, mut taken) = match push.base {
         None => (BTreeMap::new(), BTreeMap::new()),
@@ -81,7 +105,8 @@ pub(crate) fn take(held: &HeldPlan, push: &PlanPush, now: Timestamp, sells: impl
         entries.insert(entry.product.clone(), entry.clone());
         taken.insert(entry.product.clone(), now);
     }
-    Taken::New(HeldPlan { generation: push.generation, entries, taken })
+    let pauses = push.pauses.clone();
+    Taken::New(HeldPlan { term: push.term, generation: push.generation, entries, taken, pauses })
 }
 
 /// Why a plan could not be kept.
@@ -136,7 +161,7 @@ impl PlanClient {
     pub(crate) fn hold(&self, generation: Generation, entries: Vec<PlanEntry>, now: Timestamp) {
         let taken = entries.iter().map(|entry| (entry.product.clone(), now)).collect();
         let entries = entries.into_iter().map(|entry| (entry.product.clone(), entry)).collect();
-        let held = HeldPlan { generation, entries, taken };
+        let held = HeldPlan { generation, entries, taken, ..HeldPlan::default() };
         self.wishes.store(held.wishes());
         self.held.store(Arc::new(held));
     }
@@ -144,6 +169,11 @@ impl PlanClient {
     /// The generation that is held; 0 for none.
     pub(crate) fn generation(&self) -> Generation {
         self.held.load().generation
+    }
+
+    /// What the plan that is held pauses.
+    pub(crate) fn pauses(&self) -> Pauses {
+        self.held.load().pauses.clone()
     }
 
     /// What the plan that is held wishes.
@@ -155,7 +185,7 @@ impl PlanClient {
     pub(crate) async fn push(&self, shared: &Shared, push: PlanPush) -> Result<PlanAnswer, PlanError> {
         let _one = self.taking.lock().await;
         let held = self.held.load_full();
-        let decide = || take(&held, &push, shared.now(), |product| shared.table.get(product).is_some());
+        let decide = || take(&held, &push, &shared.core, shared.now(), |product| shared.table.get(product).is_some());
         let mut taken = decide();
         if matches!(taken, Taken::Refused(NackReason::UnknownProduct { .. })) {
             // A sale may have been applied through another core a moment ago.
@@ -175,7 +205,12 @@ impl PlanClient {
             }
             Taken::Same => "same",
             Taken::New(plan) => {
+                let pauses = plan.pauses.clone();
                 self.keep(plan).await?;
+                if **shared.pauses.load() != pauses {
+                    tracing::warn!(sales = pauses.sales.len(), products = pauses.products.len(), "paused by the plan");
+                    shared.pauses.store(Arc::new(pauses));
+                }
                 shared.wake_mover.all();
                 "new"
             }
@@ -201,6 +236,7 @@ impl PlanClient {
             core: shared.core.clone(),
             incarnation: shared.incarnation,
             generation: self.generation(),
+            term: self.held.load().term,
             redis_capacity: shared.grants_rate.get(),
             products: shared.table.rows().iter().map(|row| row.state.clone()).collect(),
         }
@@ -231,6 +267,9 @@ mod tests {
 
     fn push(generation: u64, base: Option<u64>, entries: &[(&str, Tier)]) -> PlanPush {
         PlanPush {
+            term: Term::new(1),
+            core: None,
+            pauses: Pauses::default(),
             generation: Generation::new(generation),
             nonce: Nonce::new(1),
             base: base.map(Generation::new),
@@ -240,8 +279,11 @@ mod tests {
                 .collect(),
         }
     }
+    fn me() -> CoreId {
+        CoreId::new("core-1").expect("a core")
+    }
     fn new(held: &HeldPlan, p: &PlanPush) -> HeldPlan {
-        match take(held, p, NOW, |sku| sku.as_str() != "unknown") {
+        match take(held, p, &me(), NOW, |sku| sku.as_str() != "unknown") {
             Taken::New(plan) => plan,
             other => panic!("{other:?}"),
         }
@@ -257,11 +299,26 @@ mod tests {
         let whole = new(&two, &push(8, None, &[("b", Tier::Queue)]));
         assert_eq!(whole.entries.len(), 1);
         let all = |_: &Sku| true;
-        assert_eq!(take(&two, &push(7, None, &[]), NOW, all), Taken::Same);
-        assert_eq!(take(&two, &push(6, None, &[]), NOW, all), Taken::Refused(NackReason::StaleGeneration));
-        assert_eq!(take(&two, &push(9, Some(8), &[]), NOW, all), Taken::Refused(NackReason::UnknownBase));
-        let unknown = take(&two, &push(9, Some(7), &[("unknown", Tier::Db)]), NOW, |_| false);
+        assert_eq!(take(&two, &push(7, None, &[]), &me(), NOW, all), Taken::Same);
+        assert_eq!(take(&two, &push(6, None, &[]), &me(), NOW, all), Taken::Refused(NackReason::StaleGeneration));
+        assert_eq!(take(&two, &push(9, Some(8), &[]), &me(), NOW, all), Taken::Refused(NackReason::UnknownBase));
+        let unknown = take(&two, &push(9, Some(7), &[("unknown", Tier::Db)]), &me(), NOW, |_| false);
         assert!(matches!(unknown, Taken::Refused(NackReason::UnknownProduct { .. })));
+    }
+
+    #[test]
+    fn an_old_leader_and_a_plan_for_another_core_are_refused() {
+        let all = |_: &Sku| true;
+        let of = |term, p: PlanPush| PlanPush { term: Term::new(term), ..p };
+        let held = new(&HeldPlan::default(), &of(4, push(5, None, &[("a", Tier::Redis)])));
+        let late = of(3, push(9, None, &[("a", Tier::Db)]));
+        let old = NackReason::OldLeader { term: Term::new(4) };
+        assert_eq!(take(&held, &late, &me(), NOW, all), Taken::Refused(old.clone()), "however new its number");
+        let led = new(&held, &of(7, push(5, None, &[])));
+        assert_eq!((led.term, led.generation, led.entries.len()), (Term::new(7), Generation::new(5), 1));
+        assert!(matches!(take(&led, &of(4, push(6, None, &[])), &me(), NOW, all), Taken::Refused(_)));
+        let other = PlanPush { core: CoreId::new("core-2").ok(), ..of(7, push(6, None, &[])) };
+        assert_eq!(take(&led, &other, &me(), NOW, all), Taken::Refused(NackReason::WrongCore { core: me() }));
     }
 
     #[test]

@@ -15,7 +15,6 @@ use types::plan::ProductState;
 use types::{Clock, Generation, Invalid};
 
 use crate::challenge::{Challenge, ProofOfWork};
-use crate::credits::Edges;
 use crate::handover::MoveDone;
 use crate::http::{self, App};
 use crate::ids::Ids;
@@ -181,6 +180,7 @@ pub(crate) async fn share(options: Options, ports: Ports, secret: TicketSecret, 
         incarnation: ids.incarnation(),
         table: TierTable::open(store.clone()).await?,
         live: Arc::new(Live::new(options.live.clone())),
+        pauses: arc_swap::ArcSwap::default(),
         options,
         store,
         leases,
@@ -189,8 +189,6 @@ pub(crate) async fn share(options: Options, ports: Ports, secret: TicketSecret, 
         topics,
         recent: Recent::new(),
         backlog: Backlog::default(),
-        granted: Backlog::default(),
-        edges: Edges::new(ids.incarnation()),
         queue_rate: Rate::new(),
         grants_rate: Rate::new(),
         secret,
@@ -253,6 +251,8 @@ impl SeckillCore {
         let admin = bind(options.admin).await?;
         let ports = Ports { store: sql.clone(), leases, log, clock };
         let shared = Arc::new(share(options, ports, ticket_secret, Ids::from_entropy()).await?);
+        // What was paused before a restart is paused after it.
+        shared.pauses.store(Arc::new(plan.pauses()));
         let mover = Arc::new(Mover::new(shared.clone(), plan.clone()));
         let desk = Arc::new(PaymentDesk::new(Payments::nobody(), sql.clone()));
         let challenge = Arc::new(ProofOfWork::new(shared.secret.clone()));
@@ -406,7 +406,6 @@ async fn keep_fresh(shared: &Shared, stop: CancellationToken) {
             metrics::retry("tier_table");
         }
         shared.backlog.forget_before(shared.now());
-        shared.granted.forget_before(shared.now());
         metrics::backlog(shared.backlog.len());
     }
 }

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use eventlog::{EventLog, EventLogError, NewRecord, Position, Topic};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, broadcast};
 use tokio::time::Instant;
+use types::plan::Pauses;
 use types::{Clock, CoreId, Invalid, LeaseId, Sku, Timestamp, topics};
 
-use crate::credits::Edges;
 use crate::handover::MoveDone;
 use crate::ids::Ids;
 use crate::live::Live;
@@ -80,10 +81,6 @@ pub(crate) struct Shared {
     pub(crate) table: TierTable,
     pub(crate) recent: Recent,
     pub(crate) backlog: Backlog,
-    /// Attempts that were granted from a lease and are not decided yet: edges get so many credits less.
-    pub(crate) granted: Backlog,
-    /// The edges that ask for credits.
-    pub(crate) edges: Edges,
     pub(crate) queue_rate: Rate,
     pub(crate) grants_rate: Rate,
     pub(crate) secret: TicketSecret,
@@ -97,6 +94,8 @@ pub(crate) struct Shared {
     pub(crate) wake_mover: Wake,
     pub(crate) wake_outbox: Notify,
     pub(crate) live: Arc<Live>,
+    /// What the plan pauses: looked at by each purchase, replaced by each push.
+    pub(crate) pauses: ArcSwap<Pauses>,
     pub(crate) moves: broadcast::Sender<MoveDone>,
     pub(crate) grants_pulse: Pulse,
     pub(crate) queue_pulse: Pulse,

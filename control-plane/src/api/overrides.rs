@@ -1,6 +1,4 @@
-//! `GET/PUT/DELETE /v1/overrides`: an operator's tier for a product, with an end and a reason.
-
-use std::time::Duration;
+//! `/v1/overrides`: an operator's tier for a product, or for up to a thousand at once, with an end and a reason.
 
 use axum::Json;
 use axum::body::Bytes;
@@ -9,39 +7,37 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use http_kit::{Caller, Problem, ProblemKind};
 use serde::Serialize;
-use tokio::sync::{mpsc, oneshot};
 use types::{Generation, Sku, Tier, Timestamp};
+use utoipa::ToSchema;
 
-use super::{ApiState, CONFLICT, READERS, Refusal, TOO_MANY, WRITERS, body, busy, etag, no_product, reads};
-use crate::brain::{Command, Ordered, OverrideOrder};
+use super::{ApiState, READERS, Refusal, WRITERS, body, etag, no_product, waits};
+use crate::brain::{Expects, Order, Ordered, OverrideOrder};
 use crate::planner::Override;
 use crate::reconcile::{Applied, Enforcement};
 
-/// Longest wait for enforcement; a caller that wants to know later asks `GET /v1/plan`.
-const LONGEST_WAIT: Duration = Duration::from_secs(5);
-
 /// An override as it is shown.
-#[derive(Serialize)]
-struct Shown<'a> {
-    product: &'a Sku,
+#[derive(Serialize, ToSchema)]
+#[schema(as = Override)]
+pub(super) struct Shown {
+    product: Sku,
     tier: Tier,
-    reason: &'a str,
-    by: &'a str,
+    reason: String,
+    by: String,
     at: Timestamp,
     until: Timestamp,
     generation: Generation,
-    /// Only where it was waited for.
+    /// Only where it was waited for: whether every core that sells it does so on this tier.
     #[serde(skip_serializing_if = "Option::is_none")]
     applied: Option<bool>,
 }
 
-impl<'a> Shown<'a> {
-    fn new(product: &'a Sku, order: &'a Override) -> Self {
+impl Shown {
+    fn new(product: &Sku, order: &Override) -> Self {
         Self {
-            product,
+            product: product.clone(),
             tier: order.tier,
-            reason: &order.why,
-            by: &order.by,
+            reason: order.why.clone(),
+            by: order.by.clone(),
             at: order.at,
             until: order.until,
             generation: order.generation,
@@ -50,13 +46,63 @@ impl<'a> Shown<'a> {
     }
 }
 
-pub(super) async fn list(caller: Caller, State(state): State<ApiState>) -> Result<Response, Refusal> {
-    caller.require(READERS)?;
-    let (view, now) = (state.view.borrow().clone(), state.clock.now());
-    let all: Vec<_> = view.overrides.iter().filter(|(_, o)| o.holds(now)).map(|(sku, o)| Shown::new(sku, o)).collect();
-    Ok(Json(serde_json::json!({ "generation": view.generation, "overrides": all })).into_response())
+/// Overrides in force.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Overrides {
+    generation: Generation,
+    overrides: Vec<Shown>,
 }
 
+/// What is ordered. `ttl`: 10 s to 24 h, as a text with a unit or whole seconds.
+#[derive(ToSchema)]
+#[schema(as = OverrideOrder)]
+#[expect(dead_code, reason = "stands for the body in the document; it is read by hand")]
+pub(super) struct OrderSchema {
+    tier: Tier,
+    #[schema(value_type = String, examples("5m"))]
+    ttl: String,
+    #[schema(min_length = 3, max_length = 500)]
+    reason: String,
+}
+
+/// One order of a batch.
+#[derive(ToSchema)]
+#[schema(as = BatchedOverride)]
+#[expect(dead_code, reason = "stands for the body in the document; it is read by hand")]
+pub(super) struct BatchedSchema {
+    product: Sku,
+    tier: Tier,
+    #[schema(value_type = String, examples("5m"))]
+    ttl: String,
+    #[schema(min_length = 3, max_length = 500)]
+    reason: String,
+}
+
+/// Up to 1,000 orders, of which all are done or none.
+#[derive(ToSchema)]
+#[schema(as = OverrideBatch)]
+#[expect(dead_code, reason = "stands for the body in the document; it is read by hand")]
+pub(super) struct BatchSchema {
+    #[schema(min_items = 1, max_items = 1000)]
+    overrides: Vec<BatchedSchema>,
+}
+
+/// Overrides in force.
+#[utoipa::path(get, path = "/v1/overrides", tag = "overrides", operation_id = "overrides",
+    security(("bearer" = ["viewer", "merchandiser", "operator"])),
+    responses((status = 200, body = Overrides, description = "All of them")))]
+pub(super) async fn list(caller: Caller, State(state): State<ApiState>) -> Result<Json<Overrides>, Refusal> {
+    caller.require(READERS)?;
+    let (view, now) = (state.view.borrow().clone(), state.clock.now());
+    let overrides = view.overrides.iter().filter(|(_, o)| o.holds(now)).map(|(sku, o)| Shown::new(sku, o)).collect();
+    Ok(Json(Overrides { generation: view.generation, overrides }))
+}
+
+/// A product's override, with its version as `ETag`.
+#[utoipa::path(get, path = "/v1/overrides/{product}", tag = "overrides", operation_id = "override",
+    params(("product" = Sku, Path), ("If-None-Match" = Option<String>, Header)),
+    security(("bearer" = ["viewer", "merchandiser", "operator"])),
+    responses((status = 200, body = Shown, description = "In force"), (status = 304, description = "Unchanged")))]
 pub(super) async fn get(
     caller: Caller,
     State(state): State<ApiState>,
@@ -66,7 +112,8 @@ pub(super) async fn get(
     caller.require(READERS)?;
     let product = Sku::new(&product).map_err(|_| no_product(&product))?;
     let (view, now) = (state.view.borrow().clone(), state.clock.now());
-    let order = view.overrides.get(&product).filter(|o| o.holds(now)).ok_or_else(|| none_there(&product))?;
+    let none = || Problem::new(ProblemKind::NOT_FOUND, format!("{product} has no override"));
+    let order = view.overrides.get(&product).filter(|o| o.holds(now)).ok_or_else(none)?;
     let tag = [(header::ETAG, etag::print(order.generation))];
     if etag::is_known(&headers, order.generation) {
         return Ok((StatusCode::NOT_MODIFIED, tag).into_response());
@@ -74,6 +121,13 @@ pub(super) async fn get(
     Ok((tag, Json(Shown::new(&product, order))).into_response())
 }
 
+/// Sets a product's tier until an end. `wait=applied` waits up to 5 s until every core that sells it has moved.
+#[utoipa::path(put, path = "/v1/overrides/{product}", tag = "overrides", operation_id = "set_override",
+    params(("product" = Sku, Path), ("wait" = Option<String>, Query, description = "`applied`"),
+        ("If-Match" = Option<String>, Header), ("If-None-Match" = Option<String>, Header, description = "`*`")),
+    request_body = OrderSchema, security(("bearer" = ["operator"])),
+    responses((status = 200, body = Shown, description = "Replaced"), (status = 201, body = Shown, description = "New")),
+    extensions(("x-problems" = json!(["version-conflict", "too-many-overrides", "standby", "unavailable"]))))]
 pub(super) async fn put(
     caller: Caller,
     State(state): State<ApiState>,
@@ -83,97 +137,100 @@ pub(super) async fn put(
     body: Bytes,
 ) -> Result<Response, Refusal> {
     let by = caller.require(WRITERS)?.subject.to_string();
-    let wait = reads::parameters(query.as_deref(), &["wait"])?;
-    let wait = match wait.first().map(|(_, value)| value.as_str()) {
-        None => false,
-        Some("applied") => true,
-        Some(_) => return Err(super::field("wait", "the only thing to wait for is: applied").into()),
-    };
+    let wait = waits(query.as_deref())?;
     let expects = etag::expects(&headers)?;
-    let order = body::parse(&headers, &body)?;
+    let order = body::order(&headers, &body)?;
     let product = Sku::new(&product).map_err(|_| no_product(&product))?;
-    let (answer, answered) = oneshot::channel();
-    let order =
-        OverrideOrder { product: product.clone(), tier: order.tier, ttl: order.ttl, why: order.reason, by, expects };
-    send(&state, Command::Set(order, answer))?;
-    let (order, created) = match answered.await.map_err(|_| busy())?? {
-        Ordered::Done { order: Some(order), created, .. } => (order, created),
-        other => return Err(refused(&product, other).into()),
-    };
+    let order = OverrideOrder { product, tier: order.tier, ttl: order.ttl, why: order.reason, expects };
+    let (product, order, created) = set(&state, vec![order], by).await?.pop().ok_or_else(undone)?;
     let mut shown = Shown::new(&product, &order);
     if wait {
-        shown.applied = Some(applied(&state, &product, order.generation).await);
+        shown.applied = Some(state.until(|state| is_applied(state, &product, order.generation)).await);
     }
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, [(header::ETAG, etag::print(order.generation))], Json(shown)).into_response())
 }
 
+/// Sets up to 1,000 overrides in one generation: all, or none.
+#[utoipa::path(post, path = "/v1/overrides:batch", tag = "overrides", operation_id = "set_overrides",
+    params(("wait" = Option<String>, Query, description = "`applied`")),
+    request_body = BatchSchema, security(("bearer" = ["operator"])),
+    responses((status = 200, body = Overrides, description = "All are in force")),
+    extensions(("x-problems" = json!(["not-found", "too-many-overrides", "standby", "unavailable"]))))]
+pub(super) async fn batch(
+    caller: Caller,
+    State(state): State<ApiState>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Json<Overrides>, Refusal> {
+    let by = caller.require(WRITERS)?.subject.to_string();
+    let wait = waits(query.as_deref())?;
+    let orders = body::batch(&headers, &body)?.into_iter().map(|(product, order)| OverrideOrder {
+        product,
+        tier: order.tier,
+        ttl: order.ttl,
+        why: order.reason,
+        expects: Expects::Anything,
+    });
+    let set = set(&state, orders.collect(), by).await?;
+    let generation = set.first().map(|(_, order, _)| order.generation).ok_or_else(undone)?;
+    let mut overrides: Vec<_> = set.iter().map(|(product, order, _)| Shown::new(product, order)).collect();
+    if wait {
+        let all = |state: &ApiState| set.iter().all(|(product, ..)| is_applied(state, product, generation));
+        state.until(all).await;
+        for shown in &mut overrides {
+            shown.applied = Some(is_applied(&state, &shown.product, generation));
+        }
+    }
+    Ok(Json(Overrides { generation, overrides }))
+}
+
+/// What was taken back, and the generation that says so.
+#[derive(Serialize, ToSchema)]
+pub(super) struct TakenBack {
+    product: Sku,
+    generation: Generation,
+}
+
+/// Takes a product's override back: heat decides again.
+#[utoipa::path(delete, path = "/v1/overrides/{product}", tag = "overrides", operation_id = "remove_override",
+    params(("product" = Sku, Path), ("If-Match" = Option<String>, Header)), security(("bearer" = ["operator"])),
+    responses((status = 200, body = TakenBack, description = "Taken back")),
+    extensions(("x-problems" = json!(["malformed", "version-conflict", "standby", "unavailable"]))))]
 pub(super) async fn delete(
     caller: Caller,
     State(state): State<ApiState>,
     Path(product): Path<String>,
     headers: HeaderMap,
-) -> Result<Response, Refusal> {
+) -> Result<Json<TakenBack>, Refusal> {
     let by = caller.require(WRITERS)?.subject.to_string();
     let expects = etag::expects(&headers)?;
     let product = Sku::new(&product).map_err(|_| no_product(&product))?;
-    let (answer, answered) = oneshot::channel();
-    send(&state, Command::Remove { product: product.clone(), by, expects, answer })?;
-    match answered.await.map_err(|_| busy())?? {
-        Ordered::Done { generation, .. } => {
-            Ok(Json(serde_json::json!({ "product": product, "generation": generation })).into_response())
-        }
-        other => Err(refused(&product, other).into()),
+    match state.order(Order::Remove { product: product.clone(), by, expects }).await? {
+        Ordered::Done { generation, .. } => Ok(Json(TakenBack { product, generation })),
+        _ => Err(undone().into()),
     }
 }
 
-fn send(state: &ApiState, command: Command) -> Result<(), Problem> {
-    state.commands.try_send(command).map_err(|e| match e {
-        mpsc::error::TrySendError::Full(_) | mpsc::error::TrySendError::Closed(_) => busy(),
-    })
-}
-
-fn none_there(product: &Sku) -> Problem {
-    Problem::new(ProblemKind::NOT_FOUND, format!("{product} has no override"))
-}
-
-fn refused(product: &Sku, outcome: Ordered) -> Problem {
-    match outcome {
-        Ordered::UnknownProduct => no_product(product.as_str()),
-        Ordered::NoOverride => none_there(product),
-        Ordered::Conflict(Some(present)) => Problem::new(
-            CONFLICT,
-            format!("the override of {product} has the version {}; read it again", etag::print(present)),
-        ),
-        Ordered::Conflict(None) => Problem::new(CONFLICT, format!("{product} has no override (any more)")),
-        Ordered::TooMany => Problem::new(TOO_MANY, "take some back before setting new ones").retry_after(10),
-        Ordered::Done { .. } => Problem::new(ProblemKind::INTERNAL, "an order was done without an override"),
+async fn set(state: &ApiState, orders: Vec<OverrideOrder>, by: String) -> Result<Vec<(Sku, Override, bool)>, Refusal> {
+    match state.order(Order::Set { orders, by }).await? {
+        Ordered::Set { orders } => Ok(orders),
+        _ => Err(undone().into()),
     }
 }
 
-/// Waits, for a bounded time, until every core that sells the product enforces this generation or a newer one.
-async fn applied(state: &ApiState, product: &Sku, generation: Generation) -> bool {
-    let mut changed = state.cores_changed.clone();
-    let enforced = || {
-        let view = state.view.borrow().clone();
-        view.generation >= generation
-            && view.decisions.get(product).is_some_and(|decision| {
-                let cores = state.cores();
-                let said = Applied::new(&cores, Some(product), state.clock.now(), state.core_silence);
-                said.enforcement(product, decision) == Enforcement::Applied
-            })
-    };
-    let waiting = async {
-        while !enforced() {
-            if changed.changed().await.is_err() {
-                return false;
-            }
-        }
-        true
-    };
-    tokio::select! {
-        done = waiting => done,
-        () = tokio::time::sleep(LONGEST_WAIT) => false,
-        () = state.shutdown.cancelled() => false,
-    }
+fn undone() -> Problem {
+    Problem::new(ProblemKind::INTERNAL, "an order was answered with what was not asked for")
+}
+
+/// Whether every core that sells the product enforces this generation or a newer one.
+fn is_applied(state: &ApiState, product: &Sku, generation: Generation) -> bool {
+    let view = state.view.borrow().clone();
+    view.generation >= generation
+        && view.decisions.get(product).is_some_and(|decision| {
+            let cores = state.cores();
+            let said = Applied::new(&cores, Some(product), state.clock.now(), state.core_silence);
+            said.enforcement(product, decision) == Enforcement::Applied
+        })
 }

@@ -1,16 +1,23 @@
-//! What can be read: the plan with its reasons and numbers, the cores, the audit log.
+//! What can be read: the plan with its reasons and numbers, its generations, why a product is where it is, the cores,
+//! the leader, the audit log.
+
+use std::collections::BTreeSet;
 
 use axum::Json;
-use axum::extract::{RawQuery, State};
-use axum::response::{IntoResponse, Response};
+use axum::extract::{Path, RawQuery, State};
 use http_kit::{Caller, Problem};
 use serde::Serialize;
+use tokio::sync::oneshot;
 use types::plan::Reason;
-use types::{Generation, Phase, Sku, Tier, Timestamp};
+use types::{Generation, Phase, Sku, Term, Tier, Timestamp};
+use utoipa::ToSchema;
 
-use super::{ApiState, READERS, Refusal, field, no_product};
-use crate::plan_store::Since;
+use super::{ApiState, READERS, Refusal, busy, field, no_product};
+use crate::brain::{Command, KEPT};
+use crate::plan_store::{AuditRow, Freeze, GenerationRow, Since};
+use crate::planner::explain::because;
 use crate::planner::{Decision, Evidence};
+use crate::policy::Policy;
 use crate::reconcile::{Applied, Enforcement, Trouble};
 
 /// Rows in one answer unless the caller says otherwise.
@@ -61,79 +68,221 @@ fn get<'a>(parameters: &'a [(String, String)], name: &str) -> Option<&'a str> {
     parameters.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
 }
 
-fn limit(parameters: &[(String, String)]) -> Result<usize, Problem> {
+pub(super) fn limit(parameters: &[(String, String)], usual: usize) -> Result<usize, Problem> {
     match get(parameters, "limit").map(str::parse::<usize>) {
-        None => Ok(PAGE),
+        None => Ok(usual),
         Some(Ok(n)) if (1..=MAX_PAGE).contains(&n) => Ok(n),
         Some(_) => Err(field("limit", format!("is not a number from 1 to {MAX_PAGE}"))),
     }
 }
 
-#[derive(Serialize)]
-struct PlanBody<'a> {
+/// A page of the plan.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Plan {
     generation: Generation,
     at: Timestamp,
-    products: Vec<Planned<'a>>,
+    /// Automatic moves are stopped.
+    frozen: bool,
+    products: Vec<Planned>,
     /// The last product of this page, if there are more: the next `?after=`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<&'a Sku>,
+    next: Option<Sku>,
 }
 
-#[derive(Serialize)]
-struct Planned<'a> {
-    product: &'a Sku,
+/// A product's decided tier.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Planned {
+    product: Sku,
     tier: Tier,
     #[serde(flatten)]
-    reason: &'a Reason,
+    reason: Reason,
+    /// Since when it has this tier for this reason.
     since: Timestamp,
+    /// In which its tier or override last changed.
     generation: Generation,
     enforced: Enforcement,
-    evidence: &'a Evidence,
+    /// It takes no new purchases.
+    paused: bool,
+    evidence: Evidence,
 }
 
+/// The plan in force, by SKU, or one product of it.
+#[utoipa::path(get, path = "/v1/plan", tag = "plan", operation_id = "plan",
+    params(("product" = Option<Sku>, Query), ("after" = Option<Sku>, Query), ("limit" = Option<u64>, Query)),
+    security(("bearer" = ["viewer", "merchandiser", "operator"])),
+    responses((status = 200, body = Plan, description = "A page of it")),
+    extensions(("x-problems" = json!(["invalid-field", "not-found"]))))]
 pub(super) async fn plan(
     caller: Caller,
     State(state): State<ApiState>,
     RawQuery(query): RawQuery,
-) -> Result<Response, Refusal> {
+) -> Result<Json<Plan>, Refusal> {
     caller.require(READERS)?;
     let given = parameters(query.as_deref(), &["product", "after", "limit"])?;
-    let limit = limit(&given)?;
+    let limit = limit(&given, PAGE)?;
     let (view, cores, now) = (state.view.borrow().clone(), state.cores(), state.clock.now());
+    let stopped = paused_products(&state);
+    let page = |products, next| Plan {
+        generation: view.generation,
+        at: view.at,
+        frozen: view.frozen.is_some(),
+        products,
+        next,
+    };
     if let Some(text) = get(&given, "product") {
         let (product, decision) =
             Sku::new(text).ok().and_then(|sku| view.decisions.get_key_value(&sku)).ok_or_else(|| no_product(text))?;
         let said = Applied::new(&cores, Some(product), now, state.core_silence);
-        let products = vec![shown(product, decision, &said)];
-        let body = PlanBody { generation: view.generation, at: view.at, products, next: None };
-        return Ok(Json(body).into_response());
+        return Ok(Json(page(vec![shown(product, decision, &said, &stopped)], None)));
     }
     let after = match get(&given, "after") {
         None => None,
         Some(text) => Some(Sku::new(text).map_err(|e| field("after", e.to_string()))?),
     };
-    let from = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
     let said = Applied::new(&cores, None, now, state.core_silence);
-    let mut rows = view.decisions.range::<Sku, _>((from, std::ops::Bound::Unbounded));
-    let products: Vec<_> = rows.by_ref().take(limit).map(|(p, d)| shown(p, d, &said)).collect();
-    let next = rows.next().and(products.last()).map(|last| last.product);
-    Ok(Json(PlanBody { generation: view.generation, at: view.at, products, next }).into_response())
+    let mut rows = view.decisions.after(after.as_ref());
+    let products: Vec<_> = rows.by_ref().take(limit).map(|(p, d)| shown(p, d, &said, &stopped)).collect();
+    let next = rows.next().and(products.last()).map(|last| last.product.clone());
+    Ok(Json(page(products, next)))
 }
 
-fn shown<'a>(product: &'a Sku, d: &'a Decision, said: &Applied<'_>) -> Planned<'a> {
+/// Products that are paused, by themselves or with their sale.
+fn paused_products(state: &ApiState) -> BTreeSet<Sku> {
+    let view = state.view.borrow().clone();
+    if view.pauses.is_empty() {
+        return BTreeSet::new();
+    }
+    let cores = state.cores();
+    let sold = cores.iter().filter_map(|core| core.seen.state.as_ref()).flat_map(|s| &s.products);
+    sold.filter(|p| view.pauses.stops(&p.sale, &p.product)).map(|p| p.product.clone()).collect()
+}
+
+fn shown(product: &Sku, d: &Decision, said: &Applied<'_>, stopped: &BTreeSet<Sku>) -> Planned {
     Planned {
-        product,
+        product: product.clone(),
         tier: d.tier,
-        reason: &d.reason,
+        reason: d.reason.clone(),
         since: d.since,
         generation: d.generation,
         enforced: said.enforcement(product, d),
-        evidence: &d.evidence,
+        paused: stopped.contains(product),
+        evidence: d.evidence,
     }
 }
 
-#[derive(Serialize)]
-struct CoreBody {
+/// Generations, newest first.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Generations {
+    generations: Vec<GenerationRow>,
+    /// The next `?before=`, if this page is full.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<Generation>,
+}
+
+/// Generations of the last hour, newest first, with what they carried.
+#[utoipa::path(get, path = "/v1/plan/generations", tag = "plan", operation_id = "generations",
+    params(("before" = Option<Generation>, Query), ("limit" = Option<u64>, Query)),
+    security(("bearer" = ["viewer", "merchandiser", "operator"])),
+    responses((status = 200, body = Generations, description = "A page of them")),
+    extensions(("x-problems" = json!(["invalid-field", "unavailable"]))))]
+pub(super) async fn generations(
+    caller: Caller,
+    State(state): State<ApiState>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Generations>, Refusal> {
+    caller.require(READERS)?;
+    let given = parameters(query.as_deref(), &["before", "limit"])?;
+    let limit = limit(&given, PAGE)?;
+    let before = match get(&given, "before").map(str::parse) {
+        None => None,
+        Some(Ok(n)) => Some(Generation::new(n)),
+        Some(Err(_)) => return Err(field("before", "is not a generation").into()),
+    };
+    let generations = state.store.generations(before, limit).await?;
+    let next = generations.last().filter(|_| generations.len() == limit).map(|last| last.generation);
+    Ok(Json(Generations { generations, next }))
+}
+
+/// One decision with the numbers behind it.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Told {
+    tier: Tier,
+    #[serde(flatten)]
+    reason: Reason,
+    since: Timestamp,
+    generation: Generation,
+    /// The same in words.
+    because: String,
+    evidence: Evidence,
+}
+
+impl Told {
+    fn new(decision: Decision, policy: &Policy) -> Self {
+        Self {
+            because: because(&decision, policy),
+            tier: decision.tier,
+            reason: decision.reason,
+            since: decision.since,
+            generation: decision.generation,
+            evidence: decision.evidence,
+        }
+    }
+}
+
+/// Why a product is where it is.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Why {
+    product: Sku,
+    /// The decision in force, if it is planned.
+    now: Option<Told>,
+    enforced: Enforcement,
+    paused: bool,
+    /// Automatic moves are stopped, by whom and why.
+    frozen: Option<Freeze>,
+    /// Decisions of the last hour, oldest first: each change of tier or reason.
+    decisions: Vec<Told>,
+}
+
+/// Why a product is where it is: every decision of the last hour with the numbers behind it.
+#[utoipa::path(get, path = "/v1/why/{product}", tag = "plan", operation_id = "why", params(("product" = Sku, Path)),
+    security(("bearer" = ["viewer", "merchandiser", "operator"])),
+    responses((status = 200, body = Why, description = "With the numbers")),
+    extensions(("x-problems" = json!(["unavailable"]))))]
+pub(super) async fn why(
+    caller: Caller,
+    State(state): State<ApiState>,
+    Path(product): Path<String>,
+) -> Result<Json<Why>, Refusal> {
+    caller.require(READERS)?;
+    let product = Sku::new(&product).map_err(|_| no_product(&product))?;
+    let (answer, answered) = oneshot::channel();
+    state.send(Command::Why(product.clone(), answer))?;
+    let mut told = answered.await.map_err(|_| busy())?;
+    let (view, now, cores) = (state.view.borrow().clone(), state.clock.now(), state.cores());
+    if told.is_empty() {
+        // A stand-by decides nothing by itself, and tells what the leader stored.
+        let stored = state.store.history(Some(&product), now.minus(KEPT), MAX_PAGE).await?;
+        told = stored.into_iter().rev().map(|(_, decision)| decision).collect();
+    }
+    let present = view.decisions.get(&product);
+    if present.is_none() && told.is_empty() {
+        return Err(no_product(product.as_str()).into());
+    }
+    let said = Applied::new(&cores, Some(&product), now, state.core_silence);
+    let enforced = present.map_or(Enforcement::Unknown, |decision| said.enforcement(&product, decision));
+    Ok(Json(Why {
+        now: present.map(|decision| Told::new(decision.clone(), &view.policy)),
+        enforced,
+        paused: paused_products(&state).contains(&product),
+        frozen: view.frozen.clone(),
+        decisions: told.into_iter().map(|decision| Told::new(decision, &view.policy)).collect(),
+        product,
+    }))
+}
+
+/// A configured core.
+#[derive(Serialize, ToSchema)]
+pub(super) struct CoreBody {
     base_url: String,
     core: Option<String>,
     /// Heard lately.
@@ -141,6 +290,8 @@ struct CoreBody {
     heard_at: Option<Timestamp>,
     /// The generation that it says it holds.
     generation: Option<Generation>,
+    /// The newest leader that it has heard of.
+    term: Option<Term>,
     /// The newest of ours that it has acknowledged.
     acknowledged: Option<Generation>,
     redis_capacity: Option<u64>,
@@ -149,40 +300,90 @@ struct CoreBody {
     trouble: Option<Trouble>,
 }
 
-pub(super) async fn cores(caller: Caller, State(state): State<ApiState>) -> Result<Response, Refusal> {
+/// The cores and the plan's generation.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Cores {
+    generation: Generation,
+    cores: Vec<CoreBody>,
+}
+
+/// The configured cores: what each holds, and its last trouble.
+#[utoipa::path(get, path = "/v1/cores", tag = "plan", operation_id = "cores",
+    security(("bearer" = ["viewer", "merchandiser", "operator"])),
+    responses((status = 200, body = Cores, description = "All of them")))]
+pub(super) async fn cores(caller: Caller, State(state): State<ApiState>) -> Result<Json<Cores>, Refusal> {
     caller.require(READERS)?;
     let now = state.clock.now();
     let generation = state.view.borrow().generation;
-    let cores: Vec<_> = state
-        .cores()
-        .into_iter()
-        .map(|view| {
-            let seen = view.seen.state.as_deref();
-            CoreBody {
-                core: seen.map(|s| s.core.to_string()),
-                fresh: view.seen.fresh(now, state.core_silence),
-                heard_at: seen.map(|_| view.seen.at),
-                generation: seen.map(|s| s.generation),
-                acknowledged: view.acknowledged,
-                redis_capacity: seen.map(|s| s.redis_capacity),
-                products: seen.map_or(0, |s| s.products.len()),
-                draining: seen.map_or(0, |s| s.products.iter().filter(|p| p.phase == Phase::Draining).count()),
-                trouble: view.trouble,
-                base_url: view.base_url,
-            }
-        })
-        .collect();
-    Ok(Json(serde_json::json!({ "generation": generation, "cores": cores })).into_response())
+    let cores = state.cores().into_iter().map(|view| {
+        let seen = view.seen.state.as_deref();
+        CoreBody {
+            core: seen.map(|s| s.core.to_string()),
+            fresh: view.seen.fresh(now, state.core_silence),
+            heard_at: seen.map(|_| view.seen.at),
+            generation: seen.map(|s| s.generation),
+            term: seen.map(|s| s.term),
+            acknowledged: view.acknowledged,
+            redis_capacity: seen.map(|s| s.redis_capacity),
+            products: seen.map_or(0, |s| s.products.len()),
+            draining: seen.map_or(0, |s| s.products.iter().filter(|p| p.phase == Phase::Draining).count()),
+            trouble: view.trouble,
+            base_url: view.base_url,
+        }
+    });
+    Ok(Json(Cores { generation, cores: cores.collect() }))
 }
 
+/// Who leads.
+#[derive(Serialize, ToSchema)]
+pub(super) struct LeaderView {
+    /// Whether the control plane that answers leads.
+    leads: bool,
+    term: Term,
+    holder: Option<String>,
+    url: String,
+    renewed_at: Timestamp,
+}
+
+/// Which control plane leads.
+#[utoipa::path(get, path = "/v1/leader", tag = "plan", operation_id = "leader",
+    security(("bearer" = ["viewer", "merchandiser", "operator"])),
+    responses((status = 200, body = LeaderView, description = "By the lease row")),
+    extensions(("x-problems" = json!(["unavailable"]))))]
+pub(super) async fn leader(caller: Caller, State(state): State<ApiState>) -> Result<Json<LeaderView>, Refusal> {
+    caller.require(READERS)?;
+    let row = state.store.leader().await?;
+    Ok(Json(LeaderView {
+        leads: state.view.borrow().term == Some(row.term),
+        term: row.term,
+        holder: row.holder,
+        url: row.url,
+        renewed_at: row.renewed_at,
+    }))
+}
+
+/// A page of the audit log.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Audit {
+    rows: Vec<AuditRow>,
+    /// The next `?since=`.
+    next: Option<u64>,
+}
+
+/// Who did what, with what was before and after, and why; oldest first. `since`: a row's id, or a time.
+#[utoipa::path(get, path = "/v1/audit", tag = "audit", operation_id = "audit",
+    params(("since" = Option<String>, Query), ("limit" = Option<u64>, Query)),
+    security(("bearer" = ["viewer", "merchandiser", "operator"])),
+    responses((status = 200, body = Audit, description = "A page of it")),
+    extensions(("x-problems" = json!(["invalid-field", "unavailable"]))))]
 pub(super) async fn audit(
     caller: Caller,
     State(state): State<ApiState>,
     RawQuery(query): RawQuery,
-) -> Result<Response, Refusal> {
+) -> Result<Json<Audit>, Refusal> {
     caller.require(READERS)?;
     let given = parameters(query.as_deref(), &["since", "limit"])?;
-    let limit = limit(&given)?;
+    let limit = limit(&given, PAGE)?;
     let since = match get(&given, "since") {
         None => Since::Id(0),
         Some(text) => text
@@ -193,5 +394,5 @@ pub(super) async fn audit(
     };
     let rows = state.store.audit(since, limit).await?;
     let next = rows.last().map(|row| row.id);
-    Ok(Json(serde_json::json!({ "rows": rows, "next": next })).into_response())
+    Ok(Json(Audit { rows, next }))
 }

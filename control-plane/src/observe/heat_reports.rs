@@ -35,12 +35,13 @@ pub(crate) struct ShardReport {
 pub(crate) async fn run(
     log: Arc<dyn EventLog>,
     clock: Arc<dyn Clock>,
+    me: &str,
     reports: mpsc::Sender<ShardReport>,
     shutdown: CancellationToken,
 ) -> Result<(), EventLogError> {
     let mut said = false;
     while !shutdown.is_cancelled() {
-        match follow(&log, &reports, &shutdown).await {
+        match follow(&log, me, &reports, &shutdown).await {
             Ok(()) => return Ok(()),
             Err(EventLogError::Closed) if shutdown.is_cancelled() => return Ok(()),
             // The topic is made by whoever writes to it; it may come after us. A lost assignment is given again.
@@ -62,12 +63,15 @@ pub(crate) async fn run(
 
 async fn follow(
     log: &Arc<dyn EventLog>,
+    me: &str,
     reports: &mpsc::Sender<ShardReport>,
     shutdown: &CancellationToken,
 ) -> Result<(), EventLogError> {
     let refused = |e: types::Invalid| EventLogError::Refused(e.to_string());
     let topic = Topic::new(types::topics::HEAT_REPORTS).map_err(refused)?;
-    let group = Group::new("control-plane").map_err(refused)?;
+    // A group of its own: a stand-by reads everything too, so that it is warm when it takes over.
+    let plain: String = me.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(64).collect();
+    let group = Group::new(format!("control-plane-{plain}")).map_err(refused)?;
     let mut consumer = log.subscribe(Subscription { group, topics: vec![topic], start: Start::Latest }).await?;
     loop {
         let polled = tokio::select! {

@@ -1,8 +1,10 @@
 //! The newest heat of every reported page, bounded. Fed with reports in the order of their log; it must
 //! never let an old report overwrite a newer one.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
+use hashbrown::HashMap;
+use rustc_hash::FxBuildHasher;
 use types::{HeatEntry, HeatReport, PageId, Thresholds, Timestamp};
 
 /// Most pages remembered: 1 % hot and 10 % warm of ten million active pages. Beyond it new pages are
@@ -43,33 +45,36 @@ pub struct PagesHeat {
 struct Shard {
     sequence: u64,
     made_at: Timestamp,
-    complete: bool,
-    pages: HashMap<PageId, HeatEntry>,
+    pages: HashMap<PageId, HeatEntry, FxBuildHasher>,
 }
 
 /// The newest word of every analyzer shard.
 #[derive(Debug)]
 pub struct HeatView {
-    shards: HashMap<Vec<u8>, Shard>,
+    // A few at most, asked one after the other for each page.
+    shards: BTreeMap<Vec<u8>, Shard>,
     thresholds: Thresholds,
     window_end: Timestamp,
     revision: u64,
     fresh_at: Timestamp,
     pages: usize,
     left_out: u64,
+    /// Some shard has sent a snapshot: silence about a page means that it is cold.
+    complete: bool,
 }
 
 impl HeatView {
     /// An empty view; its age counts from `now`, so that a service that has just started is not stale.
     pub fn new(now: Timestamp) -> Self {
         Self {
-            shards: HashMap::new(),
+            shards: BTreeMap::new(),
             thresholds: Thresholds::default(),
             window_end: Timestamp::default(),
             revision: 0,
             fresh_at: now,
             pages: 0,
             left_out: 0,
+            complete: false,
         }
     }
 
@@ -92,7 +97,7 @@ impl HeatView {
         if report.snapshot {
             self.pages -= shard.pages.len();
             shard.pages.clear();
-            shard.complete = true;
+            self.complete = true;
         }
         for entry in report.entries {
             if let Some(known) = shard.pages.get_mut(&entry.page) {
@@ -117,7 +122,7 @@ impl HeatView {
 
     /// The heat of a product with these pages.
     pub fn of(&self, pages: &[PageId]) -> PagesHeat {
-        let mut sum = PagesHeat { known: self.shards.values().any(|s| s.complete), ..PagesHeat::default() };
+        let mut sum = PagesHeat { known: self.complete, ..PagesHeat::default() };
         for shard in self.shards.values() {
             for entry in pages.iter().filter_map(|p| shard.pages.get(p)) {
                 sum.count5 = sum.count5.saturating_add(entry.count5);

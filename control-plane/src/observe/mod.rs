@@ -5,5 +5,5 @@ pub mod cores;
 pub mod heat_reports;
 pub mod heat_view;
 
-pub use cores::{CoreSeen, ProductSeen, products};
+pub use cores::{CoreSeen, ProductSeen, Products};
 pub use heat_view::{HeatView, PagesHeat, ReportFate};

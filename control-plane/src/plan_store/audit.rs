@@ -20,6 +20,16 @@ pub enum Action {
     Policy,
     /// Generations were raised above what a core holds.
     GenerationRaised,
+    /// An operator stopped automatic moves.
+    Frozen,
+    /// An operator let them go on.
+    Thawed,
+    /// An operator stopped new purchases of a sale or a product.
+    Paused,
+    /// An operator let them go on.
+    Resumed,
+    /// Another control plane took over, or this one started.
+    Led,
 }
 
 impl Action {
@@ -32,6 +42,11 @@ impl Action {
             Self::Move => "move",
             Self::Policy => "policy",
             Self::GenerationRaised => "generation_raised",
+            Self::Frozen => "frozen",
+            Self::Thawed => "thawed",
+            Self::Paused => "paused",
+            Self::Resumed => "resumed",
+            Self::Led => "led",
         }
     }
 }
@@ -58,7 +73,7 @@ pub struct NewAuditRow {
 }
 
 /// A row as read back.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct AuditRow {
     /// Rises with each row; a cursor.
     pub id: u64,

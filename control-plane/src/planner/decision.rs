@@ -38,7 +38,7 @@ impl Override {
 }
 
 /// The numbers behind a decision.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Evidence {
     /// Weighted events in the last 5 s.
     pub count5: u64,

@@ -1,9 +1,12 @@
 //! Decides every product's tier: `plan(&PlanInput) -> PlanOutput`, pure. What it must remember between
-//! ticks is part of its output, so the same input always gives the same plan. It must never read a clock,
-//! a store or a socket.
+//! ticks is part of its output, so the same input always gives the same plan. It looks only at the products that are
+//! due, and says for each when it is due again. It must never read a clock, a store or a socket.
 
 pub mod decision;
+mod decisions;
+pub mod explain;
 mod level;
+mod look;
 #[cfg(test)]
 mod tests;
 
@@ -13,10 +16,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use types::plan::Reason;
 use types::{Sku, Temperature, Tier, Timestamp};
 
-use crate::observe::{CoreSeen, HeatView, ProductSeen, products};
+use crate::observe::{HeatView, ProductSeen, Products};
 use crate::policy::Policy;
 
 pub use decision::{Decision, Evidence, Memory, Override};
+pub use decisions::Decisions;
+pub use look::Look;
+
+/// Which products a plan looks at.
+#[derive(Debug, Clone, Copy)]
+pub enum Due<'a> {
+    /// Every one that a core sells or that is planned.
+    All,
+    /// These; the others stay as they are.
+    These(&'a BTreeSet<Sku>),
+}
 
 /// Everything the planner may know.
 #[derive(Debug, Clone, Copy)]
@@ -26,17 +40,17 @@ pub struct PlanInput<'a> {
     /// The numbers.
     pub policy: &'a Policy,
     /// The last plan, with what the planner remembers of each product.
-    pub last: &'a BTreeMap<Sku, Decision>,
+    pub last: &'a Decisions,
     /// The newest heat.
     pub heat: &'a HeatView,
     /// Operators' decisions, ended ones included.
     pub overrides: &'a BTreeMap<Sku, Override>,
-    /// One item for each configured core.
-    pub cores: &'a [CoreSeen],
-    /// Automatic moves that are left in this tick.
+    /// What the cores say.
+    pub products: &'a Products,
+    /// Automatic moves that are left in this tick; none while an operator has frozen the plan.
     pub moves_left: usize,
-    /// Decide only these products (an override came or went) and carry the others over; `None`: all.
-    pub only: Option<&'a BTreeSet<Sku>>,
+    /// What is looked at.
+    pub due: Due<'a>,
 }
 
 /// A tier that changes with this plan.
@@ -55,8 +69,8 @@ pub struct Move {
 /// The new plan and how it differs from the last.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct PlanOutput {
-    /// Every planned product.
-    pub decisions: BTreeMap<Sku, Decision>,
+    /// The products that were looked at and are planned, in the order of their SKUs.
+    pub decisions: Vec<(Sku, Decision)>,
     /// Products that are new, or whose tier or override changed: what needs a new generation.
     pub changed: Vec<Sku>,
     /// Products that are planned no more (sale closed).
@@ -65,12 +79,32 @@ pub struct PlanOutput {
     pub ended: Vec<Sku>,
     /// Tiers that change.
     pub moves: Vec<Move>,
+    /// When each product that was looked at is due again.
+    pub looks: Vec<(Sku, Look)>,
 }
 
 impl PlanOutput {
     /// Automatic moves, as counted against the budget of a tick.
     pub fn automatic_moves(&self) -> usize {
         self.moves.iter().filter(|m| m.automatic).count()
+    }
+    /// The decision about one of the products that were looked at.
+    pub fn decision(&self, product: &Sku) -> Option<&Decision> {
+        let found = self.decisions.binary_search_by(|(sku, _)| sku.cmp(product)).ok()?;
+        Some(&self.decisions[found].1)
+    }
+    /// The plan that follows `last`.
+    pub fn applied_to(&self, last: &Decisions) -> Decisions {
+        let mut next = last.clone();
+        for product in &self.dropped {
+            next.remove(product);
+        }
+        for (product, decision) in &self.decisions {
+            if last.get(product) != Some(decision) {
+                next.insert(product.clone(), decision.clone());
+            }
+        }
+        next
     }
 }
 
@@ -84,33 +118,42 @@ struct Draft {
 
 /// Makes the next plan.
 pub fn plan(input: &PlanInput<'_>) -> PlanOutput {
-    let seen = products(input.cores, input.now, input.policy.core_silence);
-    // Until every core has spoken, silence about a product does not mean that its sale is over.
-    let all_cores_known = input.cores.iter().all(|c| c.state.is_some());
-    let due = |sku: &Sku| input.only.is_none_or(|only| only.contains(sku));
     let mut out = PlanOutput {
         ended: input.overrides.iter().filter(|(_, o)| !o.holds(input.now)).map(|(sku, _)| sku.clone()).collect(),
         ..PlanOutput::default()
     };
-
-    let mut drafts: Vec<(&Sku, Draft)> = Vec::new();
-    for (&sku, product) in &seen {
-        let order = input.overrides.get(sku).filter(|o| o.holds(input.now));
-        if !due(sku) {
-            if let Some(last) = input.last.get(sku) {
-                out.decisions.insert(sku.clone(), last.clone());
-            }
-        } else if order.is_some() || on_sale_soon(product, input) {
-            drafts.push((sku, draft(sku, product, order, input)));
-        } else if input.last.contains_key(sku) {
-            out.dropped.push(sku.clone());
+    let all: BTreeSet<Sku>;
+    let due = match input.due {
+        Due::These(due) => due,
+        Due::All => {
+            let planned = input.last.iter().map(|(sku, _)| sku.clone());
+            all = input.products.all().into_iter().chain(planned).collect();
+            &all
         }
-    }
-    for (sku, last) in input.last.iter().filter(|(sku, _)| !seen.contains_key(sku)) {
-        if all_cores_known && due(sku) {
-            out.dropped.push(sku.clone());
-        } else {
-            out.decisions.insert(sku.clone(), last.clone());
+    };
+    let mut drafts: Vec<(&Sku, Draft)> = Vec::with_capacity(due.len());
+    for sku in due {
+        let last = input.last.get(sku);
+        match input.products.get(sku) {
+            Some(product) => {
+                let order = input.overrides.get(sku).filter(|o| o.holds(input.now));
+                if order.is_some() || on_sale_soon(&product, input) {
+                    let draft = draft(last, &product, order, input);
+                    out.looks.push((sku.clone(), look::again(&product, order, &draft.decision, draft.wanted, input)));
+                    drafts.push((sku, draft));
+                    continue;
+                }
+                out.looks.push((sku.clone(), look::unplanned(&product, input)));
+                if last.is_some() {
+                    out.dropped.push(sku.clone());
+                }
+            }
+            // Until every core has spoken, silence about a product does not mean that its sale is over.
+            None if last.is_some() && input.products.all_cores_known() => {
+                out.looks.push((sku.clone(), Look::OnChange));
+                out.dropped.push(sku.clone());
+            }
+            None => out.looks.push((sku.clone(), Look::OnChange)),
         }
     }
     spend_budget(&mut drafts, input);
@@ -126,9 +169,8 @@ fn on_sale_soon(product: &ProductSeen<'_>, input: &PlanInput<'_>) -> bool {
 }
 
 /// Decides one product as if the budget had no end.
-fn draft(sku: &Sku, product: &ProductSeen<'_>, order: Option<&Override>, input: &PlanInput<'_>) -> Draft {
+fn draft(last: Option<&Decision>, product: &ProductSeen<'_>, order: Option<&Override>, input: &PlanInput<'_>) -> Draft {
     let (policy, now, state) = (input.policy, input.now, product.state);
-    let last = input.last.get(sku);
     let from = last.map_or_else(|| state.target.unwrap_or(state.tier), |l| l.tier);
     let evidence = Evidence::gather(product, input.heat, policy);
     let age = now.since(input.heat.fresh_at());
@@ -201,7 +243,7 @@ fn spend_budget(drafts: &mut [(&Sku, Draft)], input: &PlanInput<'_>) {
             draft.decision.memory.moved(input.now);
         } else {
             let held = Reason::BudgetHeld.as_str();
-            let since = input.last.get(*sku).filter(|l| l.reason.as_str() == held).map_or(input.now, |l| l.since);
+            let since = input.last.get(sku).filter(|l| l.reason.as_str() == held).map_or(input.now, |l| l.since);
             draft.decision.tier = draft.from;
             draft.decision.reason = Reason::BudgetHeld;
             draft.decision.since = since;
@@ -221,7 +263,7 @@ fn finish(sku: &Sku, draft: Draft, input: &PlanInput<'_>, out: &mut PlanOutput) 
     if changed {
         out.changed.push(sku.clone());
     }
-    out.decisions.insert(sku.clone(), decision);
+    out.decisions.push((sku.clone(), decision));
 }
 
 /// The level at which a product that is found on `tier` is taken to be.

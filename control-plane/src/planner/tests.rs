@@ -12,6 +12,7 @@ use types::{Generation, HeatEntry, Sku, Tier, Timestamp};
 
 use super::*;
 use crate::fixtures::{THRESHOLDS, core_state, entry, product, report, seconds, sku};
+use crate::observe::CoreSeen;
 
 /// A planner with its surroundings, driven tick by tick (250 ms).
 struct Desk {
@@ -19,7 +20,7 @@ struct Desk {
     products: Vec<ProductState>,
     heat: HeatView,
     overrides: BTreeMap<Sku, Override>,
-    last: BTreeMap<Sku, Decision>,
+    last: Decisions,
     now: Timestamp,
     sequence: u64,
     core_answers: bool,
@@ -35,7 +36,7 @@ impl Desk {
             products,
             heat: HeatView::new(now),
             overrides: BTreeMap::new(),
-            last: BTreeMap::new(),
+            last: Decisions::default(),
             now,
             sequence: 0,
             core_answers: true,
@@ -46,15 +47,16 @@ impl Desk {
         let state = Some(Arc::new(core_state("core", self.products.clone())));
         let at = if self.core_answers { self.now } else { seconds(-1000) };
         let cores = [CoreSeen { state, at }];
+        let products = Products::of(&cores, self.now, self.policy.core_silence);
         plan(&PlanInput {
             now: self.now,
             policy: &self.policy,
             last: &self.last,
             heat: &self.heat,
             overrides: &self.overrides,
-            cores: &cores,
+            products: &products,
             moves_left: self.policy.moves_per_tick,
-            only,
+            due: only.map_or(Due::All, Due::These),
         })
     }
     /// A tick without a heat report.
@@ -63,7 +65,7 @@ impl Desk {
         assert_eq!(out, self.plan(None), "the same input gives the same plan");
         self.check(&out);
         self.moves.extend(out.moves.iter().map(|m| (self.now, m.clone())));
-        self.last = out.decisions.clone();
+        self.last = out.applied_to(&self.last);
         for product in &mut self.products {
             if let Some(decision) = self.last.get(&product.product) {
                 product.tier = decision.tier;
@@ -218,7 +220,7 @@ fn an_override_wins_until_its_end_and_ends_by_itself() {
     desk.order("a", Tier::Queue, 60);
     let touched = BTreeSet::from([sku("a")]);
     let at_once = desk.plan(Some(&touched));
-    assert_eq!(at_once.decisions[&sku("a")].tier, Tier::Queue, "without a tick, without dwell");
+    assert_eq!(at_once.decision(&sku("a")).unwrap().tier, Tier::Queue, "without a tick, without dwell");
     assert!(!at_once.moves[0].automatic);
     let end = desk.now.plus(Duration::from_secs(60));
     while desk.now < end {
@@ -373,11 +375,11 @@ fn a_closed_sale_leaves_the_plan_but_a_silent_core_does_not_take_products_with_i
         last: &desk.last,
         heat: &desk.heat,
         overrides: &desk.overrides,
-        cores: &input_cores,
+        products: &Products::of(&input_cores, desk.now, desk.policy.core_silence),
         moves_left: 20,
-        only: None,
+        due: Due::All,
     });
-    assert_eq!(out.decisions, desk.last, "after a restart of ours, before the core has spoken");
+    assert_eq!(out.applied_to(&desk.last), desk.last, "after a restart of ours, before the core has spoken");
     assert!(out.changed.is_empty());
 }
 
@@ -468,24 +470,159 @@ proptest! {
         heat.apply(b"0", report(1, seconds(60), vec![entry("a", 1, 1, 1, attempts as f64)]), seconds(60));
         let cores = [CoreSeen { state: Some(Arc::new(state)), at: seconds(60) }];
         let policy = Policy::default();
-        let all = products(&cores, seconds(60), policy.core_silence);
-        let evidence = Evidence::gather(&all[&sku("a")], &heat, &policy);
+        let all = Products::of(&cores, seconds(60), policy.core_silence);
+        let evidence = Evidence::gather(&all.get(&sku("a")).unwrap(), &heat, &policy);
         let expected = attempts * 10 >= sellable || (capacity > 0 && attempts * 2 > capacity);
         prop_assert_eq!(evidence.contended, expected);
     }
 }
 
-#[test]
-#[ignore = "a measurement: prints how long plans of a large sale take"]
-fn measure_a_hundred_thousand_products() {
-    let names: Vec<String> = (0..100_000).map(|n| format!("p{n}")).collect();
-    let mut desk = Desk::with(names.iter().map(|n| product(n, Tier::Db)).collect());
-    let crowd: Vec<_> = names.iter().take(10_000).map(|n| warm(n)).collect();
-    desk.tick(crowd.clone());
-    desk.tick(crowd);
-    let started = std::time::Instant::now();
-    for _ in 0..10 {
-        desk.plan(None);
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// What is due is enough: a desk that looks only at what is due makes the same plan as one that looks at
+    /// everything, tick by tick.
+    #[test]
+    fn looking_only_at_what_is_due_makes_the_same_plan(
+        ticks in prop::collection::vec(
+            (prop::collection::vec((0usize..6, 0u64..700, 0u64..1_500, 0u64..30, 0.0f64..500.0), 0..4),
+             prop::option::weighted(0.7, any::<bool>()), prop::option::weighted(0.05, (0usize..6, 0u64..3_000))),
+            1..120),
+        order in prop::option::of((0usize..60, 0usize..6, prop::sample::select(Tier::ALL.to_vec()))),
+    ) {
+        let names = ["a", "b", "c", "d", "e", "f"];
+        let mut desk = Desk::with(names.iter().map(|n| product(n, Tier::Db)).collect());
+        desk.products[4] = ProductState {
+            initial_tier: Some(Tier::Queue), opens: seconds(130), ..product("e", Tier::Db)
+        };
+        desk.products[5].closes = seconds(75);
+        let mut lazy = crate::desk::Desk::new(desk.now);
+        let mut lazily = Decisions::default();
+        let mut looked = 0;
+        for (n, (entries, report_comes, sold)) in ticks.into_iter().enumerate() {
+            if let Some((_, which, tier)) = order.filter(|(at, ..)| *at == n) {
+                desk.order(names[which], tier, 10);
+                lazy.touch([sku(names[which])]);
+            }
+            if let Some((which, sellable)) = sold {
+                desk.products[which].sellable = sellable;
+            }
+            if let Some(snapshot) = report_comes {
+                desk.sequence += 1;
+                let entries = entries.iter().map(|(p, five, sixty, v, a)| entry(names[*p], *five, *sixty, *v, *a));
+                let mut report = report(desk.sequence, desk.now, entries.collect());
+                report.snapshot = snapshot;
+                lazy.reported(&report);
+                desk.heat.apply(b"0", report, desk.now);
+            }
+            let cores =
+                [CoreSeen { state: Some(Arc::new(core_state("core", desk.products.clone()))), at: desk.now }];
+            let stale = desk.now.since(desk.heat.fresh_at()) >= desk.policy.stale_after;
+            let over = desk.overrides.iter().filter(|(_, o)| !o.holds(desk.now)).map(|(sku, _)| sku.clone());
+            lazy.touch(over.collect::<Vec<_>>());
+            let all = lazy.prepare(&cores, desk.now, desk.policy.core_silence, stale);
+            let mut out = plan(&PlanInput {
+                now: desk.now,
+                policy: &desk.policy,
+                last: &lazily,
+                heat: &desk.heat,
+                overrides: &desk.overrides,
+                products: &lazy.products,
+                moves_left: desk.policy.moves_per_tick,
+                due: if all { Due::All } else { Due::These(lazy.due()) },
+            });
+            looked += out.looks.len();
+            lazy.looked(std::mem::take(&mut out.looks), all);
+            lazily = out.applied_to(&lazily);
+            let whole = desk.quiet();
+            prop_assert_eq!(&whole.moves, &out.moves, "tick {}", n);
+            prop_assert_eq!(&whole.dropped, &out.dropped, "tick {}", n);
+            prop_assert!(lazily.iter().map(|(s, _)| s).eq(desk.last.iter().map(|(s, _)| s)), "tick {}", n);
+            for (sku, decision) in desk.last.iter() {
+                let mine = &lazily[sku];
+                prop_assert_eq!((decision.tier, decision.reason.as_str(), decision.since),
+                    (mine.tier, mine.reason.as_str(), mine.since), "{} at tick {}", sku, n);
+            }
+        }
+        prop_assert!(looked > 0);
     }
-    println!("100,000 products: {:?} a plan (with the clone of a core's state)", started.elapsed() / 10);
+}
+
+#[test]
+#[ignore = "a measurement: prints how long a plan takes among ten million pages"]
+fn measure_a_hundred_thousand_changes() {
+    let names: Vec<String> = (0..100_000).map(|n| format!("p{n}")).collect();
+    let products: Vec<_> = names.iter().map(|n| product(n, Tier::Db)).collect();
+    let now = seconds(60);
+    let cores = [CoreSeen { state: Some(Arc::new(core_state("core", products))), at: now }];
+    let policy = Policy::default();
+    // A report names only what is hot or warm: of ten million active pages at most 1,100,000 are remembered.
+    let mut heat = HeatView::new(now);
+    let others = (0..1_000_000).map(|n| entry(&format!("other-{n}"), 30, 200, 20, 0.5));
+    let mut first = report(1, now, names.iter().map(|n| warm(n)).chain(others).collect());
+    first.snapshot = true;
+    let mut desk = crate::desk::Desk::new(now);
+    heat.apply(b"0", first, now);
+    let mut last = Decisions::default();
+    let overrides = BTreeMap::new();
+    for round in 0..8u64 {
+        let entries = names.iter().map(|n| entry(n, 30 + round, 200 + round, 20, 0.5)).collect();
+        let report = report(2 + round, now, entries);
+        let t = std::time::Instant::now();
+        desk.reported(&report);
+        heat.apply(b"0", report, now);
+        let read = t.elapsed();
+        let t = std::time::Instant::now();
+        let all = desk.prepare(&cores, now, policy.core_silence, false);
+        let prepared = t.elapsed();
+        let t = std::time::Instant::now();
+        let out = plan(&PlanInput {
+            now,
+            policy: &policy,
+            last: &last,
+            heat: &heat,
+            overrides: &overrides,
+            products: &desk.products,
+            moves_left: 20,
+            due: if all { Due::All } else { Due::These(desk.due()) },
+        });
+        let planned = t.elapsed();
+        let t = std::time::Instant::now();
+        last = out.applied_to(&last);
+        let applied = t.elapsed();
+        let changes = out.decisions.len();
+        let t = std::time::Instant::now();
+        desk.looked(out.looks, all);
+        println!(
+            "{changes} changes among {} pages: report {read:?}, prepare {prepared:?}, plan {planned:?}, \
+            apply {applied:?}, look {:?}",
+            heat.pages(),
+            t.elapsed()
+        );
+    }
+    let quiet: Vec<_> = names.iter().map(|n| entry(n, 0, 0, 0, 0.0)).collect();
+    let mut cold = Decisions::default();
+    let mut desk = crate::desk::Desk::new(now);
+    let mut heat = HeatView::new(now);
+    let mut snapshot = report(1, now, quiet);
+    snapshot.snapshot = true;
+    heat.apply(b"0", snapshot, now);
+    for _ in 0..3 {
+        let t = std::time::Instant::now();
+        let all = desk.prepare(&cores, now, policy.core_silence, false);
+        let out = plan(&PlanInput {
+            now,
+            policy: &policy,
+            last: &cold,
+            heat: &heat,
+            overrides: &overrides,
+            products: &desk.products,
+            moves_left: 20,
+            due: if all { Due::All } else { Due::These(desk.due()) },
+        });
+        cold = out.applied_to(&cold);
+        let looks = out.looks.len();
+        desk.looked(out.looks, all);
+        println!("{looks} looks of 100,000 cold products: {:?}", t.elapsed());
+    }
 }

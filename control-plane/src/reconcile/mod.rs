@@ -40,6 +40,9 @@ pub enum CoreError {
         /// The beginning of the body.
         text: String,
     },
+    /// The push was refused, and another one would be too.
+    #[error("the core refuses the plan: {0}")]
+    Refused(String),
     /// An answer that is not what was asked for.
     #[error("the answer cannot be read: {0}")]
     Malformed(String),
@@ -57,6 +60,7 @@ impl CoreError {
             Self::Unreachable(_) => "unreachable",
             Self::Unauthorized(_) => "unauthorized",
             Self::Status { .. } => "status",
+            Self::Refused(_) => "refused",
             Self::Malformed(_) => "malformed",
         }
     }
@@ -87,7 +91,7 @@ pub struct CoreView {
 }
 
 /// The last failure of a core.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct Trouble {
     /// What happened.
     pub error: String,
@@ -98,7 +102,7 @@ pub struct Trouble {
 }
 
 /// How far one product's decision is enforced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Enforcement {
     /// Every core that sells it and was heard lately sells it on the planned tier.

@@ -78,8 +78,11 @@ pub(crate) async fn run(parts: LinkParts, shutdown: CancellationToken) {
                     if changed.is_err() {
                         return;
                     }
-                    let generation = this.parts.plan.borrow_and_update().generation;
-                    if this.link.acknowledged() == Some(generation) {
+                    let (term, generation) = {
+                        let plan = this.parts.plan.borrow_and_update();
+                        (plan.term, plan.generation)
+                    };
+                    if term.is_none() || this.link.acknowledged() == Some(generation) && this.link.is_led_by(term) {
                         continue;
                     }
                     let worked = tokio::select! {
@@ -142,10 +145,20 @@ impl Loop {
                     NackReason::StaleGeneration => "stale_generation",
                     NackReason::UnknownBase => "unknown_base",
                     NackReason::UnknownProduct { .. } => "unknown_product",
+                    NackReason::OldLeader { .. } => "old_leader",
+                    NackReason::WrongCore { .. } => "wrong_core",
                 };
                 metrics::counter!(names::PUSHES, "answer" => name).increment(1);
                 tracing::warn!(core = %url, generation = %push.generation, why = ?why, "plan refused by the core");
                 self.publish(None);
+                // Another push at once would be refused again: either another control plane leads, or another core
+                // answers here.
+                if matches!(why, NackReason::OldLeader { .. } | NackReason::WrongCore { .. }) {
+                    if let Some(renew) = renew {
+                        self.ask(renew).await;
+                    }
+                    return Err(CoreError::Refused(format!("{why:?}")));
+                }
             }
             Outcome::Foreign => {
                 metrics::counter!(names::PUSHES, "answer" => "foreign").increment(1);

@@ -12,7 +12,7 @@ use rand::{Rng, SeedableRng};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use types::plan::{CoreState, MAX_PUSH_ENTRIES, NackReason, PlanAnswer, PlanEntry, PlanPush, Reason};
-use types::{Clock, Generation, Nonce, Sku, SystemClock, Tier};
+use types::{Clock, Generation, Nonce, Sku, SystemClock, Term, Tier};
 
 use super::link::Outcome;
 use super::*;
@@ -33,8 +33,11 @@ fn decision(tier: Tier, generation: u64) -> Decision {
 
 fn plan_of(generation: u64, decisions: &[(&str, Tier, u64)]) -> PlanView {
     PlanView {
+        term: Some(Term::new(1)),
         generation: Generation::new(generation),
         decisions: decisions.iter().map(|(name, tier, g)| (sku(name), decision(*tier, *g))).collect(),
+        // What came before is not known: a delta is found by a look at every product.
+        changes: crate::view::Changes::since(Generation::new(u64::MAX)),
         ..PlanView::default()
     }
 }
@@ -169,9 +172,11 @@ fn raise(plan: &PlanView, renew: &Renew) -> PlanView {
         if n > 0 && n % MAX_PUSH_ENTRIES == 0 {
             generation = generation.next();
         }
-        next.decisions.get_mut(sku).unwrap().generation = generation;
+        let raised = Decision { generation, ..next.decisions[sku].clone() };
+        next.decisions.insert(sku.clone(), raised);
     }
     next.generation = generation;
+    next.changes = next.changes.with(generation, renew.products.clone().into());
     next
 }
 
@@ -183,7 +188,11 @@ async fn a_hostile_network_ends_in_the_newest_plan() {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::starting_at(seconds(0), 100.0));
         let names = ["a", "b", "c", "d"];
         let network = Network::new(TrueCore::selling(&names[..3]), seed);
-        let (plan, plan_out) = watch::channel(Arc::new(PlanView::default()));
+        // Every second seed finds its deltas by the log of changes, the others by a look at every product.
+        let floor = Generation::new(if seed % 2 == 0 { 0 } else { u64::MAX });
+        let changes = crate::view::Changes::since(floor);
+        let first = PlanView { term: Some(Term::new(1)), changes, ..PlanView::default() };
+        let (plan, plan_out) = watch::channel(Arc::new(first));
         let (renew, mut renews) = mpsc::channel(64);
         let (view, view_out) = watch::channel(CoreView::default());
         let (changed, _) = watch::channel(0);
@@ -213,6 +222,7 @@ async fn a_hostile_network_ends_in_the_newest_plan() {
                     let tier = Tier::ALL[rng.random_range(0..3)];
                     let name = names[rng.random_range(0..4)];
                     next.decisions.insert(sku(name), decision(tier, next.generation.get()));
+                    next.changes = next.changes.with(next.generation, Arc::new([sku(name)]));
                     *p = Arc::new(next);
                 });
             } else if round == 60 {
@@ -267,7 +277,7 @@ fn first_the_whole_plan_then_only_what_changed() {
     let plan = plan_of(8, &[("a", Tier::Redis, 7), ("b", Tier::Queue, 8)]);
     let push = pushed(link.next(&plan, Nonce::new(3)));
     assert_eq!((push.base, push.entries.len()), (Some(Generation::new(7)), 1));
-    insta::assert_snapshot!(serde_json::to_string(&push).unwrap(), @r#"{"generation":8,"nonce":3,"base":7,"entries":[{"product":"b","tier":"queue","reason":"warm"}]}"#);
+    insta::assert_snapshot!(serde_json::to_string(&push).unwrap(), @r#"{"term":1,"core":"core","generation":8,"nonce":3,"base":7,"entries":[{"product":"b","tier":"queue","reason":"warm"}]}"#);
 }
 
 #[test]
@@ -280,7 +290,7 @@ fn each_refusal_has_its_remedy() {
         |generation, why| PlanAnswer::Nack { generation: Generation::new(generation), nonce: Nonce::new(1), why };
 
     let (_, _, renew) = link.clone().offers(&push).answered(&push, &nack(90, NackReason::StaleGeneration));
-    assert_eq!(renew, Some(Renew { above: Generation::new(90), products: vec![] }));
+    assert_eq!(renew, Some(Renew { above: Generation::new(90), products: vec![], term: None }));
 
     let unknown = nack(0, NackReason::UnknownProduct { product: sku("b") });
     let (dropped, _, _) = link.clone().offers(&push).answered(&push, &unknown);
@@ -359,4 +369,45 @@ fn enforced_means_tier_and_phase_in_every_core_heard_lately() {
     assert_eq!(says(&[core(Tier::Redis, Phase::Active, 2)], seconds(1)), Enforcement::Pending);
     assert_eq!(says(&[done], seconds(10)), Enforcement::Unknown);
     assert_eq!(says(&[], seconds(1)), Enforcement::Unknown);
+}
+
+#[test]
+fn a_stand_by_pushes_nothing_and_a_new_leader_tells_everything() {
+    let mut core = TrueCore::selling(&["a", "b"]);
+    let mut plan = plan_of(7, &[("a", Tier::Redis, 7), ("b", Tier::Db, 3)]);
+    plan.term = None;
+    let link = Link::default().observed(&core.state);
+    assert_eq!(link.next(&plan, Nonce::new(1)), Next::Nothing, "it stands by");
+    plan.term = Some(Term::new(4));
+    let push = pushed(link.next(&plan, Nonce::new(1)));
+    assert_eq!((push.term, push.core.as_ref().map(ToString::to_string)), (Term::new(4), Some("core".to_owned())));
+    let (link, _, _) = link.offers(&push).answered(&push, &core.take(&push));
+    assert_eq!(link.next(&plan, Nonce::new(2)), Next::Nothing);
+    // It led, stood by, and leads again: what the core was told meanwhile is not known.
+    plan.term = Some(Term::new(6));
+    let Next::Renew(renew) = link.next(&plan, Nonce::new(3)) else { panic!("a number above what the core holds") };
+    assert_eq!(renew, Renew { above: Generation::new(7), products: vec![], term: None });
+    assert_eq!(pushed(link.next(&raise(&plan, &renew), Nonce::new(3))).base, None);
+}
+
+#[test]
+fn a_core_that_heard_of_a_later_leader_raises_the_term_and_another_core_is_not_believed() {
+    let mut core = TrueCore::selling(&["a"]);
+    let plan = plan_of(7, &[("a", Tier::Redis, 7)]);
+    core.state.term = Term::new(9);
+    let link = Link::default().observed(&core.state);
+    let Next::Renew(renew) = link.next(&plan, Nonce::new(1)) else { panic!("the term first") };
+    assert_eq!(renew.term, Some(Term::new(9)));
+    core.state.term = Term::new(1);
+    let link = link.observed(&core.state);
+    let push = pushed(link.next(&plan, Nonce::new(1)));
+    let nack = |why| PlanAnswer::Nack { generation: Generation::new(3), nonce: Nonce::new(1), why };
+    let old = nack(NackReason::OldLeader { term: Term::new(9) });
+    let (_, outcome, renew) = link.clone().offers(&push).answered(&push, &old);
+    assert!(matches!(outcome, Outcome::Refused(_)));
+    assert_eq!(renew.and_then(|r| r.term), Some(Term::new(9)));
+    let wrong = nack(NackReason::WrongCore { core: types::CoreId::new("other").unwrap() });
+    let (link, outcome, _) = link.offers(&push).answered(&push, &wrong);
+    assert!(matches!(outcome, Outcome::Refused(_)));
+    assert_eq!(link.next(&plan, Nonce::new(2)), Next::Nothing, "who stands there must say so first");
 }

@@ -49,6 +49,9 @@ pub fn product(name: &str) -> ProductState {
 pub struct SmallCore {
     pub state: CoreState,
     pub pushes: Vec<PlanPush>,
+    /// Every generation that it held.
+    pub taken: Vec<Generation>,
+    pub pauses: types::plan::Pauses,
     pub refused: u32,
 }
 
@@ -60,10 +63,17 @@ impl SmallCore {
             core: CoreId::new("core-1").unwrap(),
             incarnation: 1,
             generation: Generation::new(0),
+            term: types::Term::default(),
             redis_capacity: 1_000,
             products,
         };
-        Arc::new(Mutex::new(Self { state, pushes: Vec::new(), refused: 0 }))
+        Arc::new(Mutex::new(Self {
+            state,
+            pushes: Vec::new(),
+            taken: Vec::new(),
+            pauses: Default::default(),
+            refused: 0,
+        }))
     }
     pub fn tier(&self, name: &str) -> Tier {
         self.state.products.iter().find(|p| p.product.as_str() == name).unwrap().tier
@@ -71,6 +81,11 @@ impl SmallCore {
     fn answer(&mut self, push: PlanPush) -> PlanAnswer {
         let nonce = push.nonce;
         self.pushes.push(push.clone());
+        if push.term < self.state.term {
+            let why = NackReason::OldLeader { term: self.state.term };
+            return PlanAnswer::Nack { generation: self.state.generation, nonce, why };
+        }
+        self.state.term = push.term;
         if push.generation == self.state.generation {
             return PlanAnswer::Ack { generation: push.generation, nonce, state: self.state.clone() };
         }
@@ -94,6 +109,8 @@ impl SmallCore {
             }
         }
         self.state.generation = push.generation;
+        self.taken.push(push.generation);
+        self.pauses = push.pauses;
         PlanAnswer::Ack { generation: push.generation, nonce, state: self.state.clone() }
     }
 }
@@ -193,8 +210,10 @@ impl House {
         let spec = TopicSpec { topic, partitions: 2, retention: Retention::Time(Duration::from_secs(600)) };
         log.ensure_topic(&spec).await.unwrap();
         let token = CoreToken::new(CORE_TOKEN).unwrap();
+        let store = control_plane::SqlitePlans::open(data_dir).unwrap();
         let service = ControlPlane::new(
             options.clone(),
+            Arc::new(store),
             Arc::new(log.clone()),
             clock.clone(),
             Arc::new(Tokens),

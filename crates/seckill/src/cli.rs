@@ -49,6 +49,8 @@ pub enum Command {
     /// Imports a catalogue or adjustments of stock from a CSV file, all of it or nothing.
     #[command(subcommand)]
     Import(ImportCommand),
+    /// Operates the control plane: plan, overrides, freeze, pause, policy, cores, audit log, why.
+    Ctl(crate::ctl::args::CtlArgs),
     /// Compares the shop's own book of orders with ours and prints what differs.
     Reconcile(ReconcileArgs),
     /// Issues a token of the built-in issuer (demo and development only).
@@ -79,9 +81,6 @@ pub struct DemoArgs {
     /// Runs on real Kafka, Redis, MariaDB and Filebeat, started for it (script/setup-servers installs them).
     #[arg(long)]
     pub real: bool,
-    /// Puts a real Nginx in front (`edge/`): shoppers go through it, and the log is its own. Time runs at its own speed.
-    #[arg(long)]
-    pub edge: bool,
     /// Listens on free ports instead of the usual ones.
     #[arg(long)]
     pub any_port: bool,

@@ -13,16 +13,16 @@ use serde::{Deserialize, Serialize};
 use crate::secrets::SecretFiles;
 #[cfg(feature = "kafka")]
 use crate::wire::KafkaOptions;
-#[cfg(feature = "mysql")]
-use crate::wire::MariaDbOptions;
 #[cfg(feature = "redis")]
 use crate::wire::RedisOptions;
+#[cfg(feature = "mysql")]
+use crate::wire::{MariaDbOptions, PlanDbOptions};
 
 /// Prefix of environment variables; `__` separates levels: `SECKILL_CORE__PUBLIC=0.0.0.0:8080`.
 pub const ENV_PREFIX: &str = "SECKILL_";
-/// Variables of the command line itself: `SECKILL_CONFIG` names the file, `SECKILL_TOKEN` a token, `SECKILL_LOG`
-/// filters the log.
-const NOT_SETTINGS: [&str; 3] = ["config", "token", "log"];
+/// Variables of the command line itself: `SECKILL_CONFIG` names the file, `SECKILL_TOKEN` a token, `SECKILL_CONTROL` a
+/// control plane, `SECKILL_LOG` filters the log.
+const NOT_SETTINGS: [&str; 4] = ["config", "token", "control", "log"];
 /// Keys whose values are never shown.
 const HIDDEN: [&str; 2] = ["visitor_key", "secret"];
 
@@ -89,6 +89,28 @@ pub struct StockConfig {
     pub mariadb: MariaDbOptions,
 }
 
+/// Which provider keeps the plan.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PlanStoreProvider {
+    /// Embedded, durable: control planes of one machine.
+    #[default]
+    Sqlite,
+    /// MariaDB or MySQL: control planes on several machines, of which one leads.
+    Mariadb,
+}
+
+/// The plan, its generations, overrides, policy and audit log.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PlanStoreConfig {
+    /// Their provider.
+    pub provider: PlanStoreProvider,
+    /// Where MariaDB is, if it is the provider; another database than the stock's.
+    #[cfg(feature = "mysql")]
+    pub mariadb: PlanDbOptions,
+}
+
 /// Which provider grants lent units at memory speed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -135,6 +157,8 @@ pub struct Config {
     pub event_log: EventLogConfig,
     /// Stock and orders.
     pub stock: StockConfig,
+    /// The plan.
+    pub plan_store: PlanStoreConfig,
     /// The lease store.
     pub leases: LeasesConfig,
     /// Health and metrics.
@@ -158,6 +182,7 @@ impl Default for Config {
             identity: identity::IdentityOptions::default(),
             event_log: EventLogConfig::default(),
             stock: StockConfig::default(),
+            plan_store: PlanStoreConfig::default(),
             leases: LeasesConfig::default(),
             telemetry: TelemetryConfig::default(),
             collector: collector::Options::default(),
@@ -297,6 +322,7 @@ mod tests {
             jail.set_env("SECKILL_COLLECTOR__PARTITIONS", "4");
             jail.set_env("SECKILL_CONFIG", "s.toml");
             jail.set_env("SECKILL_LOG", "info");
+            jail.set_env("SECKILL_CONTROL", "http://127.0.0.1:8090");
             let flag = [("data_dir", Value::from("/srv/b"))];
             let layers = Layers::stack(Some(Path::new("s.toml")), &flag).expect("they stack");
             let config = layers.config().expect("a good configuration");

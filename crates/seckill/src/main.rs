@@ -3,6 +3,7 @@
 mod cli;
 mod commands;
 mod config;
+mod ctl;
 mod demo;
 mod house;
 mod identity;

@@ -9,7 +9,7 @@ use analyzer::Analyzer;
 use anyhow::Context;
 use axum::Router;
 use collector::Collector;
-use control_plane::{ControlPlane, CoreToken};
+use control_plane::{ControlPlane, CoreToken, PlanStore, SqlitePlans};
 use eventlog::{EventLog, MemoryLog, SqliteLog};
 use identity::{Login, LoginSecret, OutsideTokens};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -22,11 +22,13 @@ use seckill_core::{
 };
 use types::{Authenticator, Clock};
 
-use crate::config::{Config, EventLogProvider, LeasesProvider, Mode, StockProvider};
+use crate::config::{Config, EventLogProvider, LeasesProvider, Mode, PlanStoreProvider, StockProvider};
 use crate::identity::{Callers, DemoIssuer};
 use crate::secrets::{self, Secrets};
 use crate::telemetry;
 
+#[cfg(feature = "mysql")]
+pub use control_plane::MariaPlansOptions as PlanDbOptions;
 #[cfg(feature = "kafka")]
 pub use eventlog::kafka::KafkaLogOptions as KafkaOptions;
 #[cfg(feature = "mysql")]
@@ -93,8 +95,7 @@ impl Site {
         let outside = OutsideTokens::new(&config.identity, session.context("secrets.session_file")?, &clock);
         let outside = Arc::new(outside.context("identity.issuers")?);
         let built_in = (config.mode == Mode::Demo).then(|| issuer.clone());
-        let callers = Callers::new(secrets.control.clone(), built_in, outside.clone());
-        let callers = Arc::new(callers.with_edges(secrets.edge.clone()));
+        let callers = Arc::new(Callers::new(secrets.control.clone(), built_in, outside.clone()));
         place_in(&data, &mut config, &secrets)?;
         let log = event_log(&config, clock.clone()).context("event_log")?;
         Ok(Self { config, log, clock, issuer, outside, metrics, callers, secrets })
@@ -135,6 +136,7 @@ impl Site {
     pub async fn control_plane(&self) -> anyhow::Result<ControlPlane> {
         let control_plane = ControlPlane::new(
             self.config.control_plane.clone(),
+            plan_store(&self.config).await.context("plan_store")?,
             self.log.clone(),
             self.clock.clone(),
             self.authenticator(),
@@ -190,6 +192,19 @@ async fn stock_store(config: &Config) -> anyhow::Result<Arc<dyn SqlStore>> {
         }
         #[cfg(not(feature = "mysql"))]
         StockProvider::Mariadb => anyhow::bail!("this program was built without MariaDB (feature `mysql`)"),
+    })
+}
+
+async fn plan_store(config: &Config) -> anyhow::Result<Arc<dyn PlanStore>> {
+    Ok(match config.plan_store.provider {
+        PlanStoreProvider::Sqlite => {
+            let dir = config.control_plane.data_dir.clone();
+            Arc::new(tokio::task::spawn_blocking(move || SqlitePlans::open(&dir)).await??)
+        }
+        #[cfg(feature = "mysql")]
+        PlanStoreProvider::Mariadb => Arc::new(control_plane::MariaPlans::connect(&config.plan_store.mariadb).await?),
+        #[cfg(not(feature = "mysql"))]
+        PlanStoreProvider::Mariadb => anyhow::bail!("this program was built without MariaDB (feature `mysql`)"),
     })
 }
 

@@ -113,9 +113,20 @@ fn heavy_parts_are_known_to_one_room_each() {
         // The servers' own module of that name is no use of the crate.
         ("redis", &["seckill-core/src/stock/redis", "crates/servers/src/lib.rs"]),
         // The auditor reads the same databases with code of its own.
-        ("sqlx", &["seckill-core/src/stock/db", "seckill-core/tests/mariadb", "crates/audit/"]),
+        (
+            "sqlx",
+            &[
+                "seckill-core/src/stock/db",
+                "seckill-core/tests/mariadb",
+                "crates/audit/",
+                "control-plane/src/plan_store/",
+            ],
+        ),
         // Real servers are started by tests, benchmarks and the demo, never by a service.
-        ("servers", &["crates/servers/", "crates/testkit/", "crates/seckill/src/demo", "bench/"]),
+        (
+            "servers",
+            &["crates/servers/", "control-plane/tests/", "crates/testkit/", "crates/seckill/src/demo", "bench/"],
+        ),
     ];
     for (krate, rooms) in rooms {
         // This file names them all, in strings.
@@ -126,9 +137,17 @@ fn heavy_parts_are_known_to_one_room_each() {
 
 #[test]
 fn wire_alone_names_concrete_providers() {
-    for provider in
-        ["SqliteLog", "MemoryLog", "KafkaLog", "SqliteStore", "MariaStore", "InProcessLeases", "RedisLeases"]
-    {
+    for provider in [
+        "SqliteLog",
+        "MemoryLog",
+        "KafkaLog",
+        "SqliteStore",
+        "MariaStore",
+        "InProcessLeases",
+        "RedisLeases",
+        "SqlitePlans",
+        "MariaPlans",
+    ] {
         let root = root();
         for file in sources(&root.join("crates/seckill/src")) {
             if file.ends_with("wire.rs") {
@@ -141,9 +160,12 @@ fn wire_alone_names_concrete_providers() {
             for file in sources(&root.join(folder).join("src")) {
                 let text = code(&file);
                 let production = text.split("#[cfg(test)]").next().unwrap();
-                let own = ["SqliteStore", "MariaStore", "InProcessLeases", "RedisLeases"].contains(&provider)
-                    && folder == "seckill-core";
-                assert!(own || !production.contains(provider), "{} names {provider}", file.display());
+                let room = match provider {
+                    "SqliteStore" | "MariaStore" | "InProcessLeases" | "RedisLeases" => "seckill-core",
+                    "SqlitePlans" | "MariaPlans" => "control-plane",
+                    _ => "",
+                };
+                assert!(folder == room || !production.contains(provider), "{} names {provider}", file.display());
             }
         }
     }

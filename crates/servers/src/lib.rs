@@ -6,7 +6,6 @@
 //! where blocking a thread is harmless (`spawn_blocking`, a multi-threaded test).
 
 mod control;
-mod edge;
 mod error;
 mod filebeat;
 mod kafka;
@@ -20,7 +19,6 @@ mod program;
 mod redis;
 mod redis_cluster;
 
-pub use edge::{Edge, EdgeCore, EdgeOptions};
 pub use error::ServerError;
 pub use filebeat::Filebeat;
 pub use kafka::{Kafka, Secured};

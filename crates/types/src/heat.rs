@@ -17,7 +17,7 @@ pub enum Temperature {
 }
 
 /// Counts from which a page is hot or warm in each window: `max(T, floor · w)`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Thresholds {
     /// Hot in the 60 s window, in weighted events.
     pub hot60: u64,

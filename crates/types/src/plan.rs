@@ -1,11 +1,16 @@
 //! What the control plane and a core say to each other: plans pushed, states answered.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
-use crate::{CoreId, Epoch, Generation, Nonce, PageId, Phase, SaleName, Sku, Tier, Timestamp};
+use crate::{CoreId, Epoch, Generation, Nonce, PageId, Phase, SaleName, Sku, Term, Tier, Timestamp};
 
 /// Most entries in one push; a larger plan is sent in several deltas.
 pub const MAX_PUSH_ENTRIES: usize = 100_000;
+
+/// Most sales and products that are paused at once: each push carries them all.
+pub const MAX_PAUSES: usize = 1_000;
 
 /// Why a product has its tier. A closed set: it is also a metric label.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -82,10 +87,43 @@ pub struct PlanEntry {
     pub reason: Reason,
 }
 
+/// What takes no new purchases at present. Every push carries it whole: a pause must not wait for a base.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Pauses {
+    /// Every product of these sales.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub sales: BTreeSet<SaleName>,
+    /// These products.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub products: BTreeSet<Sku>,
+}
+
+impl Pauses {
+    /// Nothing is paused.
+    pub fn is_empty(&self) -> bool {
+        self.sales.is_empty() && self.products.is_empty()
+    }
+    /// How many sales and products.
+    pub fn len(&self) -> usize {
+        self.sales.len() + self.products.len()
+    }
+    /// Whether this product of this sale takes no new purchases.
+    pub fn stops(&self, sale: &SaleName, product: &Sku) -> bool {
+        !self.is_empty() && (self.sales.contains(sale) || self.products.contains(product))
+    }
+}
+
 /// `POST /internal/plan`: a plan, whole or as a delta against `base`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PlanPush {
+    /// The leader that pushes; a core refuses one older than it has heard of. 0: one that knows no terms.
+    #[serde(default)]
+    pub term: Term,
+    /// For whom it is meant; another core refuses it. Absent: for whoever reads it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub core: Option<CoreId>,
     /// The plan's number; a core ignores anything not newer than what it has.
     pub generation: Generation,
     /// Tells two pushes of one generation apart.
@@ -94,6 +132,9 @@ pub struct PlanPush {
     pub base: Option<Generation>,
     /// The decisions.
     pub entries: Vec<PlanEntry>,
+    /// What is paused, whole.
+    #[serde(default, skip_serializing_if = "Pauses::is_empty")]
+    pub pauses: Pauses,
 }
 
 /// A core's answer to a push.
@@ -133,6 +174,16 @@ pub enum NackReason {
         /// The first such product.
         product: Sku,
     },
+    /// From a leader that another one has followed.
+    OldLeader {
+        /// The newest term that the core has heard of.
+        term: Term,
+    },
+    /// Meant for another core.
+    WrongCore {
+        /// Who answers.
+        core: CoreId,
+    },
 }
 
 /// `GET /internal/state`: everything the planner needs from one core.
@@ -144,6 +195,9 @@ pub struct CoreState {
     pub incarnation: u64,
     /// The generation it holds; 0 for none.
     pub generation: Generation,
+    /// The newest leader that it has taken a plan from.
+    #[serde(default)]
+    pub term: Term,
     /// Purchases per second that its redis path was measured to carry.
     pub redis_capacity: u64,
     /// Every product of sales that are not closed.
@@ -188,6 +242,8 @@ mod tests {
     #[test]
     fn a_push_reads_back_what_it_writes() {
         let push = PlanPush {
+            term: Term::new(3),
+            core: Some(CoreId::new("core-1").expect("a core")),
             generation: Generation::new(7),
             nonce: Nonce::new(1),
             base: Some(Generation::new(6)),
@@ -199,9 +255,10 @@ mod tests {
                     reason: Reason::Stale { age_ms: 12_000 },
                 },
             ],
+            pauses: Pauses { sales: BTreeSet::from([SaleName::new("autumn").expect("a sale")]), ..Pauses::default() },
         };
         let text = serde_json::to_string(&push).expect("it serialises");
-        insta::assert_snapshot!(text, @r#"{"generation":7,"nonce":1,"base":6,"entries":[{"product":"a","tier":"queue","reason":"hot"},{"product":"b","tier":"db","reason":"stale","age_ms":12000}]}"#);
+        insta::assert_snapshot!(text, @r#"{"term":3,"core":"core-1","generation":7,"nonce":1,"base":6,"entries":[{"product":"a","tier":"queue","reason":"hot"},{"product":"b","tier":"db","reason":"stale","age_ms":12000}],"pauses":{"sales":["autumn"]}}"#);
         assert_eq!(serde_json::from_str::<PlanPush>(&text).expect("it parses"), push);
     }
 }

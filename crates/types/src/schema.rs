@@ -9,8 +9,8 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::ids::{MAX_BUYER, MAX_KEY, MAX_NAME, MAX_PAGE};
 use crate::{
-    BuyerId, CoreId, Currency, EdgeId, Epoch, Generation, IdempotencyKey, LeaseId, Nonce, OrderId, PageId, PaymentId,
-    RequestId, SaleName, SaleSpec, Sku, Timestamp,
+    BuyerId, CoreId, Currency, Epoch, Generation, IdempotencyKey, LeaseId, Nonce, OrderId, PageId, PaymentId,
+    RequestId, SaleName, SaleSpec, Sku, Term, Timestamp,
 };
 
 const NAME: &str = "^[A-Za-z0-9._~-]+$";
@@ -59,7 +59,6 @@ schema! {
     BuyerId: text(PRINTABLE, 1, MAX_BUYER, "A buyer as the token issuer names him.");
     IdempotencyKey: text(PRINTABLE, 1, MAX_KEY, "The caller's own name for one call: the same key has the same answer for ever.");
     CoreId: text(NAME, 1, MAX_NAME, "The name of one core.");
-    EdgeId: text(NAME, 1, MAX_NAME, "The name of one edge.");
     RequestId: text(NAME, 1, MAX_NAME, "One HTTP request's id.");
     OrderId: text(HEX, 32, 32, "An order: 128 random bits.");
     PaymentId: text(HEX, 32, 32, "A payment: 128 random bits.");
@@ -68,6 +67,7 @@ schema! {
     Generation: number("Orders plans; the newest wins.");
     Epoch: number("Counts a product's moves.");
     Nonce: number("Tells two pushes of one generation apart.");
+    Term: number("Counts the leaders of the control plane.");
     Timestamp: ObjectBuilder::new()
         .schema_type(Type::String)
         .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))

@@ -116,3 +116,7 @@ counter!(
     /// Distinguishes two pushes of one generation.
     Nonce
 );
+counter!(
+    /// Counts the leaders of the control plane: rises with each that takes over. A core refuses an older one.
+    Term
+);

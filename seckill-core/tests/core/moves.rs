@@ -119,6 +119,9 @@ async fn a_product_moves_round_and_round_under_load_and_loses_nothing() {
 async fn push(shop: &tokio::sync::RwLock<Shop>, generation: u64, tier: Tier) {
     use types::plan::{PlanEntry, PlanPush, Reason};
     let push = PlanPush {
+        term: types::Term::default(),
+        core: None,
+        pauses: types::plan::Pauses::default(),
         generation: types::Generation::new(generation),
         nonce: types::Nonce::new(generation),
         base: None,

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use types::Tier;
 use types::plan::{CoreState, NackReason, PlanAnswer};
 
-use crate::shop::{Shop, problem, records};
+use crate::shop::{SALE, Shop, problem, records, until};
 
 async fn push(shop: &Shop, body: Value) -> PlanAnswer {
     let answer = shop.private(Method::POST, "/internal/plan").json(&body).send().await.unwrap();
@@ -85,4 +85,47 @@ async fn only_the_control_plane_pushes_and_bad_pushes_are_refused() {
     assert!(answer.is_err() || answer.is_ok_and(|a| a.status() == StatusCode::PAYLOAD_TOO_LARGE));
     let state: Value = shop.private(Method::GET, "/internal/state").send().await.unwrap().json().await.unwrap();
     assert_eq!(state["generation"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_shuts_the_door_and_nothing_else() {
+    let mut shop = Shop::open().await;
+    shop.sell(&[("lamp", 5, 5), ("vase", 5, 5)]).await;
+    let order: Value = shop.buy("ann", "lamp", "before", 1).send().await.unwrap().json().await.unwrap();
+    let entries = json!([entry("lamp", "db"), entry("vase", "redis")]);
+    let plan = |generation: u64, pauses: Value| json!({"term": 1, "generation": generation, "nonce": 1, "base": null, "entries": entries, "pauses": pauses});
+    push(&shop, plan(1, json!({}))).await;
+    shop.sells_on("vase", Tier::Redis).await;
+
+    push(&shop, plan(2, json!({"products": ["lamp"]}))).await;
+    let lamp = |key: &str| shop.buy("bob", "lamp", key, 1);
+    assert_eq!(problem(lamp("k1")).await, (503, "paused".into()), "acknowledged is enforced");
+    assert!(shop.buy("bob", "vase", "k2", 1).send().await.unwrap().status().is_success(), "only what is named");
+    push(&shop, plan(3, json!({"sales": [SALE]}))).await;
+    assert_eq!(problem(shop.buy("bob", "vase", "k3", 1)).await, (503, "paused".into()), "on every tier");
+    // A key that was decided keeps its answer; what was bought is paid.
+    let again = shop.buy("ann", "lamp", "before", 1).send().await.unwrap();
+    assert!(again.status().is_success());
+    let path = format!("/v1/orders/{}/pay", order["order"].as_str().unwrap());
+    assert!(shop.post("ann", &path).send().await.unwrap().status().is_success());
+    until("it is paid", async || {
+        let path = format!("/v1/orders/{}", order["order"].as_str().unwrap());
+        let seen: Value = shop.get("ann", &path).send().await.unwrap().json().await.unwrap();
+        seen["state"] == "paid"
+    })
+    .await;
+    // An old leader opens nothing, and a restart forgets nothing.
+    push(&shop, json!({"term": 2, "generation": 4, "nonce": 1, "base": 3, "entries": [], "pauses": {"sales": [SALE]}}))
+        .await;
+    let old = push(&shop, plan(9, json!({}))).await;
+    assert!(matches!(old, PlanAnswer::Nack { why: NackReason::OldLeader { term }, .. } if term.get() == 2), "{old:?}");
+    shop.kill_and_restart().await;
+    assert_eq!(problem(shop.buy("bob", "lamp", "k1", 1)).await, (503, "paused".into()));
+    let other = json!({"term": 2, "core": "core-elsewhere", "generation": 5, "nonce": 1, "base": null, "entries": []});
+    assert!(matches!(push(&shop, other).await, PlanAnswer::Nack { why: NackReason::WrongCore { .. }, .. }));
+    push(&shop, json!({"term": 2, "generation": 5, "nonce": 1, "base": 4, "entries": []})).await;
+    assert!(
+        shop.buy("bob", "lamp", "k1", 1).send().await.unwrap().status().is_success(),
+        "the same key, not bound by a refusal"
+    );
 }

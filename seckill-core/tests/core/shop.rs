@@ -264,6 +264,9 @@ impl Shop {
         let entry =
             |(p, tier): &(&str, Tier)| PlanEntry { product: Sku::new(p).unwrap(), tier: *tier, reason: Reason::Hot };
         let push = PlanPush {
+            term: types::Term::default(),
+            core: None,
+            pauses: types::plan::Pauses::default(),
             generation: Generation::new(self.generation),
             nonce: Nonce::new(1),
             base: None,

@@ -135,6 +135,9 @@ fn whole_plan(generation: u64, tiers: &[(&str, Tier)]) -> PlanPush {
     let entry =
         |(p, tier): &(&str, Tier)| PlanEntry { product: Sku::new(p).unwrap(), tier: *tier, reason: Reason::Hot };
     PlanPush {
+        term: types::Term::default(),
+        core: None,
+        pauses: types::plan::Pauses::default(),
         generation: Generation::new(generation),
         nonce: Nonce::new(1),
         base: None,

@@ -31,7 +31,7 @@ const VIOLATED: u8 = 1;
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     // The demo's own lines are its display; warnings still show between them.
     let quiet = match &cli.command {
-        Command::Demo(_) | Command::Top(_) => true,
+        Command::Demo(_) | Command::Top(_) | Command::Ctl(_) => true,
         Command::Collect(args) => args.explain.is_some() || args.command.is_some(),
         _ => false,
     };
@@ -59,6 +59,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Audit(args) => audit::run(&layers.config()?, &args),
         Command::Sale(command) => runtime()?.block_on(sale::run(&layers.config()?, command)),
         Command::Import(command) => runtime()?.block_on(import::run(&layers.config()?, command)),
+        Command::Ctl(args) => runtime()?.block_on(crate::ctl::run(&layers.config()?, args)),
         Command::Reconcile(args) => runtime()?.block_on(reconcile::run(&layers.config()?, args)),
         Command::Token(args) => token::run(&layers.config()?, &args),
         Command::Config(command) => config::run(&layers, &command),
@@ -70,7 +71,7 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 }
 
 /// Prints a line to standard output; a closed pipe ends the process quietly, as with any other filter.
-fn say(line: impl std::fmt::Display) {
+pub fn say(line: impl std::fmt::Display) {
     use std::io::Write;
     if writeln!(std::io::stdout(), "{line}").is_err() {
         std::process::exit(0);

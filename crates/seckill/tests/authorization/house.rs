@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use analyzer::Analyzer;
 use axum::Router;
 use collector::Collector;
-use control_plane::{ControlPlane, CoreToken};
+use control_plane::{ControlPlane, CoreToken, SqlitePlans};
 use eventlog::{EventLog, MemoryLog};
 use identity::{IdentityOptions, Issuer, IssuerOptions, Login, LoginOptions, LoginSecret, Sessions};
 use reqwest::Method;
@@ -127,6 +127,7 @@ impl House {
                 cores: vec![format!("http://{}", core.handle().private())],
                 ..control_plane::Options::default()
             },
+            Arc::new(SqlitePlans::open(&folder.path().join("control-plane")).unwrap()),
             log.clone(),
             clock.clone(),
             tokens.clone(),
@@ -269,9 +270,9 @@ impl House {
         }
         let answer = call.send().await.unwrap();
         let status = answer.status().as_u16();
-        // A stream has no end, and that it began is the answer.
-        let stream = answer.headers().get("content-type").is_some_and(|kind| kind == "text/event-stream");
-        let text = if stream { String::new() } else { answer.text().await.unwrap() };
+        // A stream of events has no end to wait for.
+        let endless = answer.headers().get("content-type").is_some_and(|kind| kind == "text/event-stream");
+        let text = if endless { String::new() } else { answer.text().await.unwrap() };
         let problem: Value = serde_json::from_str(&text).unwrap_or_default();
         let said = match (status, problem["type"].as_str().unwrap_or_default()) {
             (401, "/problems/bad-signature") => Said::Unsigned,

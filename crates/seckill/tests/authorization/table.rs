@@ -2,7 +2,7 @@
 //! does a row without a route.
 
 use types::Role;
-use types::Role::{Admin, Control, Edge, Merchandiser, Operator, Shopper, Viewer};
+use types::Role::{Admin, Control, Merchandiser, Operator, Shopper, Viewer};
 
 /// Who may make a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,10 +90,26 @@ pub const TABLE: &[Row] = &[
     (At::CorePrivate, "get", "/healthz", Everybody),
     (At::CorePrivate, "get", "/readyz", Everybody),
     (At::CorePrivate, "post", "/internal/plan", Roles(&[Control])),
-    (At::CorePrivate, "get", "/internal/edge/credits", Roles(&[Edge])),
     (At::CorePrivate, "get", "/internal/state", Roles(&[Control, Viewer, Operator, Admin])),
     //
+    (At::Control, "get", "/openapi.json", Everybody),
     (At::Control, "get", "/v1/plan", READERS),
+    (At::Control, "get", "/v1/plan/generations", READERS),
+    (At::Control, "get", "/v1/why/{product}", READERS),
+    (At::Control, "get", "/v1/leader", READERS),
+    (At::Control, "get", "/v1/events", READERS),
+    (At::Control, "get", "/v1/policy", READERS),
+    (At::Control, "put", "/v1/policy", OPERATORS),
+    (At::Control, "get", "/v1/policy/versions", READERS),
+    (At::Control, "get", "/v1/freeze", READERS),
+    (At::Control, "put", "/v1/freeze", OPERATORS),
+    (At::Control, "delete", "/v1/freeze", OPERATORS),
+    (At::Control, "get", "/v1/pauses", READERS),
+    (At::Control, "put", "/v1/sales/{sale}/pause", OPERATORS),
+    (At::Control, "delete", "/v1/sales/{sale}/pause", OPERATORS),
+    (At::Control, "put", "/v1/products/{product}/pause", OPERATORS),
+    (At::Control, "delete", "/v1/products/{product}/pause", OPERATORS),
+    (At::Control, "post", "/v1/overrides:batch", OPERATORS),
     (At::Control, "get", "/v1/cores", READERS),
     (At::Control, "get", "/v1/audit", READERS),
     (At::Control, "get", "/v1/overrides", READERS),
@@ -123,30 +139,6 @@ pub const TABLE: &[Row] = &[
     (At::Collector, "get", "/readyz", Everybody),
     (At::Collector, "get", "/v1/accounting", Everybody),
     (At::Collector, "get", "/v1/dead-letters", Everybody),
-];
-
-/// Routes that are being built: a row counts as soon as its route is there, and then moves up.
-pub const COMING: &[Row] = &[
-    (At::CorePrivate, "get", "/internal/edge/credits", Roles(&[Edge])),
-    (At::Control, "get", "/openapi.json", Everybody),
-    (At::Control, "get", "/v1/plan/generations", READERS),
-    (At::Control, "get", "/v1/why/{product}", READERS),
-    (At::Control, "get", "/v1/leader", READERS),
-    (At::Control, "get", "/v1/events", READERS),
-    (At::Control, "get", "/v1/policy", READERS),
-    (At::Control, "get", "/v1/policy/versions", READERS),
-    (At::Control, "put", "/v1/policy", OPERATORS),
-    (At::Control, "post", "/v1/overrides:batch", OPERATORS),
-    (At::Control, "get", "/v1/freeze", READERS),
-    (At::Control, "put", "/v1/freeze", OPERATORS),
-    (At::Control, "delete", "/v1/freeze", OPERATORS),
-    (At::Control, "get", "/v1/pauses", READERS),
-    (At::Control, "put", "/v1/products/{product}/pause", OPERATORS),
-    (At::Control, "delete", "/v1/products/{product}/pause", OPERATORS),
-    (At::Control, "put", "/v1/sales/{sale}/pause", OPERATORS),
-    (At::Control, "delete", "/v1/sales/{sale}/pause", OPERATORS),
-    (At::Analyzer, "get", "/openapi.json", Everybody),
-    (At::Analyzer, "get", "/v1/heat/stream", READERS),
 ];
 
 /// Routes that the binary puts beside a listener's own, on loopback or on private listeners; they ask nobody.

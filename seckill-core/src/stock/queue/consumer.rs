@@ -238,8 +238,9 @@ pub(crate) fn apply(
     let mut accepted = false;
     for (record, verdict) in records.into_iter().zip(verdicts) {
         let name = record.name();
-        let waiting = if record.grant.is_none() { &shared.backlog } else { &shared.granted };
-        waiting.leave(&record.product, &name);
+        if record.grant.is_none() {
+            shared.backlog.leave(&record.product, &name);
+        }
         if let Some(Verdict::Decided {
             decision: Decision { outcome: Outcome::Accepted(_), .. }, fresh: true, ..
         }) = verdict
