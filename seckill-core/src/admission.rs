@@ -51,26 +51,51 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
+    /// All names: a closed set of metric labels.
+    pub(crate) const NAMES: [&'static str; 16] = [
+        "sold_out",
+        "all_reserved",
+        "limit",
+        "deadline",
+        "ended",
+        "not_open",
+        "paused",
+        "other_body",
+        "token_used",
+        "token_missing",
+        "token_invalid",
+        "unknown",
+        "backlog",
+        "draining",
+        "overloaded",
+        "unavailable",
+    ];
+
+    /// The place of its name in [`Self::NAMES`].
+    pub(crate) const fn place(self) -> usize {
+        match self {
+            Self::SoldOut => 0,
+            Self::AllReserved => 1,
+            Self::Limit => 2,
+            Self::Deadline => 3,
+            Self::Ended => 4,
+            Self::NotOpen { .. } => 5,
+            Self::Paused => 6,
+            Self::OtherBody => 7,
+            Self::TokenUsed => 8,
+            Self::TokenMissing => 9,
+            Self::TokenInvalid => 10,
+            Self::Unknown => 11,
+            Self::Backlog { .. } => 12,
+            Self::Draining => 13,
+            Self::Overloaded => 14,
+            Self::Unavailable => 15,
+        }
+    }
+
     /// Its name, as metric label and in a ticket's answer.
     pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::SoldOut => "sold_out",
-            Self::AllReserved => "all_reserved",
-            Self::Limit => "limit",
-            Self::Deadline => "deadline",
-            Self::Ended => "ended",
-            Self::NotOpen { .. } => "not_open",
-            Self::Paused => "paused",
-            Self::OtherBody => "other_body",
-            Self::TokenUsed => "token_used",
-            Self::TokenMissing => "token_missing",
-            Self::TokenInvalid => "token_invalid",
-            Self::Unknown => "unknown",
-            Self::Backlog { .. } => "backlog",
-            Self::Draining => "draining",
-            Self::Overloaded => "overloaded",
-            Self::Unavailable => "unavailable",
-        }
+        Self::NAMES[self.place()]
     }
 
     /// The refusal that a decision is, unless it accepted.

@@ -297,6 +297,7 @@ pub(crate) mod tests {
             limit: 2,
             free: 10,
             sold: 0,
+            told: 0,
             lease: None,
         }
     }

@@ -6,14 +6,17 @@
 //! events to shoppers).
 
 mod admission;
+mod bloom;
 pub mod challenge;
 mod expiry;
 pub mod handover;
+mod heard;
 mod http;
 mod ids;
 mod import;
 mod lease_keeper;
 mod live;
+mod meters;
 pub mod metrics;
 mod mover;
 pub mod options;

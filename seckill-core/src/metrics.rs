@@ -1,5 +1,5 @@
-//! Names, help texts and labels of this core's metrics. Labels come from closed sets; no product and no buyer
-//! is ever one.
+//! Names, help texts and labels of this core's metrics (what every purchase call counts in: `meters`). Labels come
+//! from closed sets; no product and no buyer is ever one.
 
 use std::time::Duration;
 
@@ -119,17 +119,6 @@ pub fn describe() {
     describe_counter!(RETRIES, "Failures of a port that are tried again, by part");
 }
 
-pub(crate) fn attempt(tier: Option<Tier>, outcome: &'static str, took: Duration) {
-    let tier = tier.map_or("none", Tier::as_str);
-    counter!(ATTEMPTS, "tier" => tier, "outcome" => outcome).increment(1);
-    histogram!(PURCHASE_SECONDS, "tier" => tier).record(took.as_secs_f64());
-}
-pub(crate) fn order_accepted(tier: Tier) {
-    counter!(ORDERS, "tier" => tier.as_str()).increment(1);
-}
-pub(crate) fn refused(reason: &'static str) {
-    counter!(REFUSALS, "reason" => reason).increment(1);
-}
 pub(crate) fn moved(from: Tier, to: Tier, took: Duration) {
     counter!(MOVES, "from" => from.as_str(), "to" => to.as_str()).increment(1);
     histogram!(HANDOVER_SECONDS).record(took.as_secs_f64());

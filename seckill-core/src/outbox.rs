@@ -14,6 +14,9 @@ use crate::stock::queue::record::REQUEST_ID;
 
 /// Events in one append.
 const BATCH: usize = 500;
+/// Rest after a pass that found few events: those of the next group commits travel together. Live updates and shops
+/// hear of them this much later.
+const REST: Duration = Duration::from_millis(5);
 /// How often the outbox is looked at when nothing woke the relay: another core may have written.
 const EVERY: Duration = Duration::from_millis(100);
 /// Rounds of the last relay at shutdown: enough for any backlog that one core leaves, and an end in any case.
@@ -22,35 +25,44 @@ const LAST_ROUNDS: usize = 200;
 /// Runs until `stop`, then relays what is left.
 pub(crate) async fn run(shared: &Shared, stop: CancellationToken) {
     while !stop.is_cancelled() {
-        if !relay(shared).await {
+        let relayed = relay(shared).await;
+        if relayed >= BATCH {
+            continue;
+        }
+        if relayed > 0 {
             tokio::select! {
                 biased;
-                () = shared.wake_outbox.notified() => {}
-                () = tokio::time::sleep(EVERY) => {}
+                () = tokio::time::sleep(REST) => {}
                 () = stop.cancelled() => {}
             }
         }
+        tokio::select! {
+            biased;
+            () = shared.wake_outbox.notified() => {}
+            () = tokio::time::sleep(EVERY) => {}
+            () = stop.cancelled() => {}
+        }
     }
     for _ in 0..LAST_ROUNDS {
-        if !relay(shared).await {
+        if relay(shared).await < BATCH {
             break;
         }
     }
 }
 
-/// Relays one batch; whether there may be more at once.
-async fn relay(shared: &Shared) -> bool {
+/// Relays one batch; how many events it had.
+async fn relay(shared: &Shared) -> usize {
     match try_relay(shared).await {
         Ok(relayed) => {
             if relayed > 0 {
                 metrics::relayed(relayed as u64);
             }
-            relayed >= BATCH
+            relayed
         }
         Err(error) => {
             tracing::warn!(error, "order events wait in the outbox");
             metrics::retry("outbox");
-            false
+            0
         }
     }
 }

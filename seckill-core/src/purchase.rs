@@ -6,9 +6,10 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
-use types::{BuyerId, IdempotencyKey, OrderId, Phase, RequestId, SaleName, Sku, Tier, Timestamp};
+use types::{BuyerId, IdempotencyKey, Money, OrderId, Phase, RequestId, SaleName, Sku, Tier, Timestamp};
 
 use crate::admission::{self, Refusal};
+use crate::meters::Answered;
 use crate::metrics;
 use crate::purchase_token::Used;
 use crate::recent::{AttemptName, Ended};
@@ -103,30 +104,27 @@ pub(crate) async fn purchase(shared: &Shared, ask: Ask) -> PurchaseOutcome {
     let started = Instant::now();
     let tier = shared.table.get(&ask.product).map(|slot| slot.row().state.tier);
     let outcome = decide(shared, &ask).await;
-    let label = match &outcome {
-        PurchaseOutcome::Bought(_) | PurchaseOutcome::Accepted(_) => "accepted",
-        PurchaseOutcome::Queued { .. } => "queued",
-        PurchaseOutcome::Refused(refusal) => {
-            metrics::refused(refusal.as_str());
-            refusal.as_str()
-        }
+    let answered = match &outcome {
+        PurchaseOutcome::Bought(_) | PurchaseOutcome::Accepted(_) => Answered::Accepted,
+        PurchaseOutcome::Queued { .. } => Answered::Queued,
+        PurchaseOutcome::Refused(refusal) => Answered::Refused(*refusal),
     };
-    metrics::attempt(tier, label, started.elapsed());
+    shared.meters.attempt(tier, answered, started.elapsed());
     outcome
 }
 
 async fn decide(shared: &Shared, ask: &Ask) -> PurchaseOutcome {
     let hash = body_hash(&ask.sale, &ask.product, ask.quantity);
+    // Before the look at what is known: what was heard of until here is seen by it.
+    let heard = shared.heard.through();
     // First of all: a key that was decided keeps its answer, whatever has happened to the sale since.
     if let Some(decision) = shared.recent.decision(&ask.buyer, &ask.key) {
         return outcome_of(&decision, hash);
     }
     let outcome = choose_path(shared, ask, hash).await;
     match outcome {
-        PurchaseOutcome::Refused(refusal)
-            if refusal.sounds_final() && shared.recent.may_have_forgotten(&ask.buyer, &ask.key) =>
-        {
-            match shared.store.decision(&ask.buyer, &ask.key).await {
+        PurchaseOutcome::Refused(refusal) if refusal.sounds_final() => {
+            match earlier(shared, ask, heard).await {
                 Ok(Some(decision)) => outcome_of(&decision, hash),
                 Ok(None) => outcome,
                 Err(error) => PurchaseOutcome::Refused(store_refusal(&error)),
@@ -134,6 +132,26 @@ async fn decide(shared: &Shared, ask: &Ask) -> PurchaseOutcome {
         }
         _ => outcome,
     }
+}
+
+/// Longest wait for the feed of orders before a refusal; then SQL is asked. The feed is some ten milliseconds behind.
+const HEAR_WITHIN: Duration = Duration::from_millis(100);
+
+/// The decision that a key may have had before it is refused by what this core knows of its product: made by another
+/// core, before the start, or so long ago that it has left memory. The units that are gone are orders that the feed
+/// tells of; when it has told of all of them, a key that is not among them has none. Only where that is not known is
+/// SQL asked.
+async fn earlier(shared: &Shared, ask: &Ask, heard: u64) -> Result<Option<Decision>, StoreError> {
+    let told = shared.table.get(&ask.product).map_or(u64::MAX, |slot| slot.told());
+    if !shared.recent.may_have_forgotten(&ask.buyer, &ask.key) {
+        if heard >= told {
+            return Ok(None);
+        }
+        if shared.heard.reached(told, HEAR_WITHIN).await {
+            return Ok(shared.recent.decision(&ask.buyer, &ask.key));
+        }
+    }
+    shared.store.decision(&ask.buyer, &ask.key).await
 }
 
 /// Where a purchase call goes.
@@ -239,7 +257,7 @@ async fn by_db(
         claim: Claim::Door,
         deadline: now.plus(shared.options.deadline),
         request: ask.request.clone(),
-        order: shared.ids.order(),
+        order: shared.ids.order(now),
         token: token.clone(),
     };
     let verdict = match shared.store.decide(vec![attempt], shared.options.reserve_for, now).await {
@@ -251,20 +269,9 @@ async fn by_db(
             let name = AttemptName { buyer: ask.buyer.clone(), key: ask.key.clone(), body_hash: hash };
             let outcome = match (decision.outcome, amount) {
                 (Outcome::Accepted(order), Some(amount)) if fresh => {
-                    metrics::order_accepted(Tier::Db);
+                    shared.meters.order_accepted(Tier::Db);
                     shared.wake_outbox.notify_one();
-                    PurchaseOutcome::Bought(Box::new(OrderRow {
-                        order,
-                        buyer: ask.buyer.clone(),
-                        sale: ask.sale.clone(),
-                        product: ask.product.clone(),
-                        quantity: ask.quantity,
-                        amount,
-                        tier: Tier::Db,
-                        state: OrderState::Accepted,
-                        accepted_at: decision.at,
-                        expires_at: decision.at.plus(shared.options.reserve_for),
-                    }))
+                    bought(shared, ask, &decision, order, amount, Tier::Db)
                 }
                 _ => outcome_of(&decision, hash),
             };
@@ -279,6 +286,29 @@ async fn by_db(
         Some(Verdict::Resubmit(_) | Verdict::NotOnSale) => Try::Stale,
         None => refused(Refusal::Unavailable),
     }
+}
+
+/// An order as this core's own call to the store has just committed it.
+fn bought(
+    shared: &Shared,
+    ask: &Ask,
+    decision: &Decision,
+    order: OrderId,
+    amount: Money,
+    tier: Tier,
+) -> PurchaseOutcome {
+    PurchaseOutcome::Bought(Box::new(OrderRow {
+        order,
+        buyer: ask.buyer.clone(),
+        sale: ask.sale.clone(),
+        product: ask.product.clone(),
+        quantity: ask.quantity,
+        amount,
+        tier,
+        state: OrderState::Accepted,
+        accepted_at: decision.at,
+        expires_at: decision.at.plus(shared.options.reserve_for),
+    }))
 }
 
 fn record(ask: &Ask, hash: BodyHash, deadline: Timestamp, token: &Used) -> AttemptRecord {
@@ -374,8 +404,9 @@ async fn by_queue(
 }
 
 /// First pause before a waiting attempt is looked for in the store; each further one is twice as long. By then this
-/// core's own consumer has mostly told its end, so that few of those who wait cost a read, and none more than six.
-const LOOK_AFTER: Duration = Duration::from_millis(100);
+/// core's own consumer, or the feed of all cores' orders, has mostly told its end, so that few of those who wait cost
+/// a read, and none more than four.
+const LOOK_AFTER: Duration = Duration::from_millis(250);
 
 /// Waits until an attempt has an end in the store: another core may have decided it.
 async fn ended_elsewhere(shared: &Shared, attempt: &AttemptRecord) -> Ended {
@@ -412,6 +443,12 @@ async fn queued(
         };
         match ended {
             Some(Ended::Decided(decision)) => return outcome_of(&decision, attempt.body_hash),
+            Some(Ended::Bought { decision, amount, tier }) => {
+                return match decision.outcome {
+                    Outcome::Accepted(order) => bought(shared, ask, &decision, order, amount, tier),
+                    _ => outcome_of(&decision, attempt.body_hash),
+                };
+            }
             Some(Ended::OtherBody) => return PurchaseOutcome::Refused(Refusal::OtherBody),
             Some(Ended::TokenUsed) => return PurchaseOutcome::Refused(Refusal::TokenUsed),
             None => {}

@@ -1,28 +1,32 @@
-//! Recent ends of attempts in memory, and those who wait for one. A bounded cache: what is not here may still be
-//! decided in the store, so nothing is ever concluded from absence.
+//! Recent ends of attempts in memory, of this core's own and of every order that it hears of, and those who wait for
+//! one. A bounded cache: what is not here may still be decided in the store, so nothing is ever concluded from absence
+//! alone.
 
-use std::hash::BuildHasher;
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 use lru::LruCache;
 use parking_lot::Mutex;
 use rustc_hash::FxBuildHasher;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
-use types::{BuyerId, IdempotencyKey};
+use types::{BuyerId, IdempotencyKey, Money, Tier};
 
+use crate::bloom::Bloom;
 use crate::stock::store::{BodyHash, Decision};
 
 /// Decisions kept: a retry within a minute of a busy sale still finds its own without SQL (about 300 bytes each).
 const DECISIONS: NonZeroUsize = NonZeroUsize::new(65_536).expect("above zero");
 /// Requests that wait at once; one more gets its ticket without waiting.
 const MAX_WAITING: usize = 20_000;
-/// Fingerprints of forgotten decisions (8 bytes each): only what may be among them is looked for in SQL.
-const FINGERPRINTS: usize = 2_000_000;
-/// A retry of a decision from before this process's start is looked for in SQL this long: clients that a crash cut
-/// off come back within seconds; whoever comes later asks by ticket or by his orders.
+/// Bytes of the set of decisions that have left memory: only what may be among them is looked for in SQL. At ten
+/// million of them one stranger in a hundred is taken for one, at twenty-five million one in ten.
+const FORGOTTEN: usize = 16 * 1024 * 1024;
+/// A retry of a decision from before this process's start is looked for in SQL this long, unless those of the last
+/// minute are known sooner: clients that a crash cut off come back within seconds; whoever comes later asks by ticket
+/// or by his orders.
 const OLD_RETRIES: Duration = Duration::from_secs(30);
 
 /// Who asked for what under which name.
@@ -38,6 +42,15 @@ pub(crate) struct AttemptName {
 pub(crate) enum Ended {
     /// By a decision.
     Decided(Decision),
+    /// By an order that this core's own call to the store has just committed: nothing of it need be read back.
+    Bought {
+        /// The decision.
+        decision: Decision,
+        /// What it costs: the price is the store's.
+        amount: Money,
+        /// The path that accepted it.
+        tier: Tier,
+    },
     /// Its key is bound to another body.
     OtherBody,
     /// Its purchase token was used by another attempt.
@@ -50,18 +63,35 @@ struct Inner {
     decisions: LruCache<Name, Decision, FxBuildHasher>,
     waiting: HashMap<AttemptName, Vec<oneshot::Sender<Ended>>, FxBuildHasher>,
     waiters: usize,
-    forgotten: HashSet<u64, FxBuildHasher>,
-    overflowed: bool,
+    forgotten: Bloom,
 }
 
-fn fingerprint(buyer: &BuyerId, key: &IdempotencyKey) -> u64 {
-    FxBuildHasher.hash_one((buyer, key))
+impl Inner {
+    fn remember(&mut self, buyer: &BuyerId, key: &IdempotencyKey, decision: Decision) {
+        let pushed = self.decisions.push((buyer.clone(), key.clone()), decision);
+        if let Some((old, _)) = pushed
+            && (old.0 != *buyer || old.1 != *key)
+        {
+            self.forgotten.insert((&old.0, &old.1));
+        }
+    }
+
+    fn wake(&mut self, name: &AttemptName, ended: &Ended) {
+        let Some(waiting) = self.waiting.remove(name) else { return };
+        self.waiters -= waiting.len();
+        for waiter in waiting {
+            // A waiter who has left takes nothing; the end stands in the store.
+            let _gone = waiter.send(ended.clone());
+        }
+    }
 }
 
 /// The cache.
 pub(crate) struct Recent {
     inner: Mutex<Inner>,
     born: Instant,
+    /// Whether the accepted keys from right before the start are known.
+    recalled: AtomicBool,
 }
 
 impl Recent {
@@ -71,10 +101,10 @@ impl Recent {
                 decisions: LruCache::with_hasher(DECISIONS, FxBuildHasher),
                 waiting: HashMap::default(),
                 waiters: 0,
-                forgotten: HashSet::default(),
-                overflowed: false,
+                forgotten: Bloom::new(FORGOTTEN),
             }),
             born: Instant::now(),
+            recalled: AtomicBool::new(false),
         }
     }
 
@@ -86,35 +116,43 @@ impl Recent {
     /// Whether a key that is not remembered may have been decided: soon after a restart, and where the cache has
     /// dropped it. Then the store must be asked before a refusal.
     pub(crate) fn may_have_forgotten(&self, buyer: &BuyerId, key: &IdempotencyKey) -> bool {
-        if self.born.elapsed() < OLD_RETRIES {
+        if !self.recalled.load(Ordering::Acquire) && self.born.elapsed() < OLD_RETRIES {
             return true;
         }
-        let inner = self.inner.lock();
-        inner.overflowed || inner.forgotten.contains(&fingerprint(buyer, key))
+        self.inner.lock().forgotten.may_have((buyer, key))
+    }
+
+    /// A key that was accepted so long ago that only this is kept of it.
+    pub(crate) fn recall(&self, buyer: &BuyerId, key: &IdempotencyKey) {
+        self.inner.lock().forgotten.insert((buyer, key));
+    }
+
+    /// The accepted keys from before the start are known, as far back as anybody tries again.
+    pub(crate) fn recalled(&self) {
+        self.recalled.store(true, Ordering::Release);
+    }
+
+    /// Takes note of a decision that another core may have made; `decision` is asked for what is not known yet.
+    pub(crate) fn learn(&self, buyer: &BuyerId, key: &IdempotencyKey, decision: impl FnOnce() -> Decision) {
+        let mut inner = self.inner.lock();
+        if inner.decisions.peek(&(buyer.clone(), key.clone())).is_some() {
+            return;
+        }
+        let decision = decision();
+        inner.remember(buyer, key, decision.clone());
+        if inner.waiters > 0 {
+            let name = AttemptName { buyer: buyer.clone(), key: key.clone(), body_hash: decision.body_hash };
+            inner.wake(&name, &Ended::Decided(decision));
+        }
     }
 
     /// Remembers the end of an attempt and wakes those who wait for it.
     pub(crate) fn ended(&self, name: &AttemptName, ended: &Ended) {
         let mut inner = self.inner.lock();
-        if let Ended::Decided(decision) = ended {
-            let pushed = inner.decisions.push((name.buyer.clone(), name.key.clone()), decision.clone());
-            if let Some(((buyer, key), _)) = pushed
-                && (buyer != name.buyer || key != name.key)
-            {
-                if inner.forgotten.len() < FINGERPRINTS {
-                    inner.forgotten.insert(fingerprint(&buyer, &key));
-                } else {
-                    inner.overflowed = true;
-                }
-            }
+        if let Ended::Decided(decision) | Ended::Bought { decision, .. } = ended {
+            inner.remember(&name.buyer, &name.key, decision.clone());
         }
-        if let Some(waiting) = inner.waiting.remove(name) {
-            inner.waiters -= waiting.len();
-            for waiter in waiting {
-                // A waiter who has left takes nothing; the end stands in the store.
-                let _gone = waiter.send(ended.clone());
-            }
-        }
+        inner.wake(name, ended);
     }
 
     /// Registers a waiter, before the attempt is sent on its way; `None` if too many wait.

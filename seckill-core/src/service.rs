@@ -16,9 +16,11 @@ use types::{Clock, Generation, Invalid};
 
 use crate::challenge::{Challenge, ProofOfWork};
 use crate::handover::MoveDone;
+use crate::heard::Heard;
 use crate::http::{self, App};
 use crate::ids::Ids;
 use crate::live::{self, Live};
+use crate::meters::Meters;
 use crate::mover::Mover;
 use crate::options::Options;
 use crate::payment::desk::PaymentDesk;
@@ -187,7 +189,9 @@ pub(crate) async fn share(options: Options, ports: Ports, secret: TicketSecret, 
         log,
         clock,
         topics,
+        meters: Meters::new(),
         recent: Recent::new(),
+        heard: Heard::default(),
         backlog: Backlog::default(),
         queue_rate: Rate::new(),
         grants_rate: Rate::new(),

@@ -15,8 +15,10 @@ use types::plan::Pauses;
 use types::{Clock, CoreId, Invalid, LeaseId, Sku, Timestamp, topics};
 
 use crate::handover::MoveDone;
+use crate::heard::Heard;
 use crate::ids::Ids;
 use crate::live::Live;
+use crate::meters::Meters;
 use crate::options::Options;
 use crate::recent::Recent;
 use crate::stock::queue::backlog::{Backlog, Rate};
@@ -79,7 +81,10 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) topics: Topics,
     pub(crate) table: TierTable,
+    pub(crate) meters: Meters,
     pub(crate) recent: Recent,
+    /// How far this core has heard of all cores' orders.
+    pub(crate) heard: Heard,
     pub(crate) backlog: Backlog,
     pub(crate) queue_rate: Rate,
     pub(crate) grants_rate: Rate,

@@ -44,11 +44,19 @@ pub(crate) struct Slot {
     putting: parking_lot::Mutex<()>,
     // Milliseconds of the table's own age at the last single read.
     reread_at: AtomicU64,
+    // Every order of this product that its row counts is told of by an event up to this number.
+    told: AtomicU64,
+}
+
+/// Units that somebody has: it rises with accepted orders alone.
+fn taken(row: &ProductRow) -> u64 {
+    row.state.reserved.saturating_add(row.sold)
 }
 
 impl Slot {
     fn new(row: ProductRow) -> Self {
         Self {
+            told: AtomicU64::new(row.told),
             row: ArcSwap::from_pointee(row),
             changed: Notify::new(),
             putting: parking_lot::Mutex::default(),
@@ -61,10 +69,23 @@ impl Slot {
         self.row.load_full()
     }
 
-    fn put(&self, row: ProductRow) {
+    /// How far the outbox had come when the row's orders were there: who has heard of everything up to it knows them
+    /// all.
+    pub(crate) fn told(&self) -> u64 {
+        self.told.load(Ordering::Acquire)
+    }
+
+    fn put(&self, mut row: ProductRow) {
         let one = self.putting.lock();
         let old = self.row.load();
+        // That other products were sold since is no change of this one.
+        let told = std::mem::replace(&mut row.told, old.told);
         if not_older(&row, &old) && **old != row {
+            // Payments and returned units bring no order that was not there before.
+            if taken(&row) > taken(&old) {
+                self.told.fetch_max(told, Ordering::AcqRel);
+            }
+            row.told = told;
             self.row.store(Arc::new(row));
             drop(one);
             self.changed.notify_waiters();

@@ -10,7 +10,9 @@ use seckill_core::stock::db::mariadb::{MariaStore, MariaStoreOptions};
 use seckill_core::stock::db::sqlite::{SqliteStore, SqliteStoreOptions};
 use seckill_core::stock::store::{Attempt, BodyHash, Claim, StockStore};
 use types::sale::ProductSpec;
-use types::{BuyerId, Clock, Currency, IdempotencyKey, Money, OrderId, PageId, SaleName, SaleSpec, Sku, SystemClock};
+use types::{
+    BuyerId, Clock, Currency, IdempotencyKey, Money, OrderId, PageId, SaleName, SaleSpec, Sku, SystemClock, Timestamp,
+};
 
 /// Attempts of a call.
 const CALL: usize = 500;
@@ -39,7 +41,7 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 }
 
 async fn measure(store: Arc<dyn StockStore>, span: Duration) -> anyhow::Result<f64> {
-    let clock = SystemClock::new();
+    let clock = Arc::new(SystemClock::new());
     let now = clock.now();
     let hour = Duration::from_secs(3600);
     let sku = Sku::new("hot")?;
@@ -65,13 +67,13 @@ async fn measure(store: Arc<dyn StockStore>, span: Duration) -> anyhow::Result<f
     let begun = Instant::now();
     let mut tasks = tokio::task::JoinSet::new();
     for task in 0..TASKS {
-        let (store, sku) = (store.clone(), sku.clone());
+        let (store, sku, clock) = (store.clone(), sku.clone(), clock.clone());
         tasks.spawn(async move {
             let mut n = 0u64;
             while begun.elapsed() < span {
                 let attempts = (0..CALL).map(|_| {
                     n += 1;
-                    attempt(&sku, task, n, now.plus(hour))
+                    attempt(&sku, task, n, clock.now(), now.plus(hour))
                 });
                 let attempts = attempts.collect::<Result<Vec<_>, types::Invalid>>()?;
                 store.decide(attempts, hour, now).await?;
@@ -87,9 +89,10 @@ async fn measure(store: Arc<dyn StockStore>, span: Duration) -> anyhow::Result<f
     Ok(sold as f64 / seconds)
 }
 
-fn attempt(sku: &Sku, task: u64, n: u64, deadline: types::Timestamp) -> Result<Attempt, types::Invalid> {
-    // As scattered as real ids are: the order's index is written all over.
-    let bits = u128::from(n + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835) ^ u128::from(task);
+fn attempt(sku: &Sku, task: u64, n: u64, now: Timestamp, deadline: Timestamp) -> Result<Attempt, types::Invalid> {
+    // As real ids are: the moment, then 80 scattered bits.
+    let bits = u128::from(n + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835) ^ (u128::from(task) << 64);
+    let bits = u128::from(now.millis().unsigned_abs()) << 80 | bits >> 48;
     Ok(Attempt {
         buyer: BuyerId::new(format!("b-{}", (n * 7919) % 20_000))?,
         key: IdempotencyKey::new(format!("k-{task}-{n:x}"))?,

@@ -22,8 +22,6 @@ use place::{Orders, Place, Real, wall_ms};
 
 /// Stock that no run sells out.
 const PLENTY: u64 = 100_000_000;
-/// The refusals that are said for sure only once the core is older than this (`recent.rs`, `OLD_RETRIES`).
-const OLD: Duration = Duration::from_secs(31);
 /// Different buyers; their tokens are made before anything is measured.
 const BUYERS: usize = 20_000;
 /// Connections of the db tier and of refusals.
@@ -57,7 +55,7 @@ impl Area for Purchase {
                 None
             }
         };
-        bench.refusals_need_age(&folder.path().join("refusals"))?;
+        bench.refusing_core(&folder.path().join("refusals"))?;
         for round in 0..bench.rounds {
             settings.say(&format!("round {} of {}", round + 1, bench.rounds));
             bench.bare(&folder.path().join(format!("bare-{round}")))?;
@@ -74,7 +72,7 @@ impl Area for Purchase {
             bench.refusals()?;
         }
         if let Some(real) = &real {
-            bench.old_core(real, &folder.path().join("old"))?;
+            bench.refused_and_waiting(real, &folder.path().join("refused"))?;
         }
         Ok(bench.figures())
     }
@@ -98,7 +96,7 @@ struct Bench<'a> {
     series: Vec<Series>,
     /// Both are kept over all rounds and run once unmeasured, so that each knows the tokens (a token is verified once).
     bare: Option<Core>,
-    refusing: Option<(Core, std::time::Instant)>,
+    refusing: Option<Core>,
     runs: u64,
 }
 
@@ -249,16 +247,15 @@ impl<'a> Bench<'a> {
         core.stop()
     }
 
-    fn refusals_need_age(&mut self, folder: &Path) -> anyhow::Result<()> {
+    fn refusing_core(&mut self, folder: &Path) -> anyhow::Result<()> {
         let core = Core::start(&self.program, folder, &Providers::default())?;
         core.sell(&[("gone".to_owned(), 0), ("other".to_owned(), PLENTY)])?;
-        self.refusing = Some((core, std::time::Instant::now()));
+        self.refusing = Some(core);
         Ok(())
     }
 
     fn refusals(&mut self) -> anyhow::Result<()> {
-        let (core, born) = self.refusing.take().context("a core that refuses")?;
-        std::thread::sleep(OLD.saturating_sub(born.elapsed()));
+        let core = self.refusing.take().context("a core that refuses")?;
         if !self.series.iter().any(|series| series.name == "sold-out answers") {
             run(&self.plan(&core, "gone", Mode::Closed, false))?;
         }
@@ -272,13 +269,12 @@ impl<'a> Bench<'a> {
         series.bar = Some(Bar::RatioAtLeast(0.8));
         self.put("sold-out answers, processor of the server", "µs/request", spent).against =
             Some("bare axum, processor of the server");
-        self.refusing = Some((core, born));
+        self.refusing = Some(core);
         Ok(())
     }
 
-    /// What needs a core that is older than [`OLD`]: younger, it looks in SQL for the forgotten retries of its
-    /// predecessor before it refuses.
-    fn old_core(&mut self, real: &Real, folder: &Path) -> anyhow::Result<()> {
+    /// Statements of refused attempts, and memory of tickets, on one core.
+    fn refused_and_waiting(&mut self, real: &Real, folder: &Path) -> anyhow::Result<()> {
         let rate = self.series.iter().find(|s| s.name == "sold-out answers").and_then(|s| s.rounds.last()).copied();
         let units = (rate.unwrap_or(20_000.0) * 0.5 * self.span.as_secs_f64() / PER_UNIT) as u64;
         let few = |tier: Tier| (format!("few-{tier}"), units.max(10));
@@ -287,7 +283,6 @@ impl<'a> Bench<'a> {
         let (providers, orders) = place.open()?;
         let mut core = Core::start(&self.program, place.folder(), &providers)?;
         core.sell(&products)?;
-        std::thread::sleep(OLD);
         for tier in [Tier::Redis, Tier::Queue] {
             core.put_on(tier, &[few(tier)])?;
             self.statements(&core, real, &orders, tier)?;

@@ -210,7 +210,7 @@ impl EventLog for MemoryLog {
         }
         drop(state);
         self.shelf.groups.wake_topic(topic);
-        metrics::appended(topic, count, bytes, called.elapsed());
+        metrics::Appends::of(topic).count(count, bytes, called.elapsed());
         Ok(positions)
     }
 

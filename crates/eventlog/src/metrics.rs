@@ -49,11 +49,29 @@ fn label(text: &str) -> ::metrics::SharedString {
     text.to_owned().into()
 }
 
-pub(crate) fn appended(topic: &Topic, records: usize, bytes: usize, took: Duration) {
-    let topic = label(topic.as_str());
-    ::metrics::counter!(APPENDED_RECORDS, "topic" => topic.clone()).increment(records as u64);
-    ::metrics::counter!(APPENDED_BYTES, "topic" => topic.clone()).increment(bytes as u64);
-    ::metrics::histogram!(APPEND_SECONDS, "topic" => topic).record(took);
+/// What the appends of one topic count in, looked up once: a look-up costs more than the counting.
+pub(crate) struct Appends {
+    records: ::metrics::Counter,
+    bytes: ::metrics::Counter,
+    seconds: ::metrics::Histogram,
+}
+
+impl Appends {
+    /// To be made with the topic's first append, when the process's recorder is there.
+    pub(crate) fn of(topic: &Topic) -> Self {
+        let topic = label(topic.as_str());
+        Self {
+            records: ::metrics::counter!(APPENDED_RECORDS, "topic" => topic.clone()),
+            bytes: ::metrics::counter!(APPENDED_BYTES, "topic" => topic.clone()),
+            seconds: ::metrics::histogram!(APPEND_SECONDS, "topic" => topic),
+        }
+    }
+
+    pub(crate) fn count(&self, records: usize, bytes: usize, took: Duration) {
+        self.records.increment(records as u64);
+        self.bytes.increment(bytes as u64);
+        self.seconds.record(took);
+    }
 }
 
 pub(crate) fn lag(group: &Group, partition: &TopicPartition, records: u64) {

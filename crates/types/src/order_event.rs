@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BuyerId, Money, OrderId, RequestId, SaleName, Sku, Tier, Timestamp};
+use crate::{BuyerId, IdempotencyKey, Money, OrderId, RequestId, SaleName, Sku, Tier, Timestamp};
 
 /// The step. Legal orders: `accepted → paid | expired | cancelled`, `paid → refund_due → refunded`,
 /// `expired → paid | refund_due`, `cancelled → refund_due`.
@@ -60,6 +60,9 @@ pub struct OrderEvent {
     pub tier: Tier,
     /// When.
     pub at: Timestamp,
+    /// The buyer's own name for the attempt, on `accepted`: so every core knows the answer to that key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<IdempotencyKey>,
     /// The HTTP request that caused it, if one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<RequestId>,

@@ -1,4 +1,4 @@
-//! Brings the events of all orders to this core: the newest from SQL at the start, then from the topic
+//! Brings the events of all orders to this core, to those who are connected and to what it knows of decided keys: the newest from SQL at the start, then from the topic
 //! `order-events`, all partitions of it; what the log does not bring in time is read from SQL. It commits no
 //! progress: the log is only how a core hears soon.
 
@@ -8,13 +8,16 @@ use std::time::Duration;
 use eventlog::{Consumer, EventLogError, Group, Polled, Start, Subscription};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use types::{OrderEvent, codec};
+use types::order_event::OrderEventKind;
+use types::{OrderEvent, Timestamp, codec};
 
 use super::hub::{Live, WINDOW};
 use super::metrics;
 use crate::metrics::retry;
+use crate::purchase::body_hash;
 use crate::shared::Shared;
 use crate::stock::live_store::LiveStore;
+use crate::stock::store::{Decision, Outcome};
 
 /// Records in one poll.
 const BATCH: usize = 1_000;
@@ -30,6 +33,10 @@ const QUIET: Duration = Duration::from_secs(1);
 const READ: usize = 2_000;
 /// How far back the window begins: a restarted core knows the last seconds.
 const BACK: u64 = (WINDOW / 2) as u64;
+/// Accepted keys from before the window that are recalled at the start: 100 reads.
+const RECALLED: u64 = 200_000;
+/// Clients that a crash cut off have tried again within this time.
+const TRIED_AGAIN_WITHIN: Duration = Duration::from_secs(60);
 /// Pause before a failed port is asked again.
 const BACK_OFF: Duration = Duration::from_millis(200);
 /// How often passes whose time is over are forgotten, and how many at once.
@@ -38,7 +45,6 @@ const FORGET: usize = 10_000;
 
 /// Runs until `stop`.
 pub(crate) async fn run(shared: &Shared, store: &dyn LiveStore, stop: CancellationToken) {
-    let live = &shared.live;
     while !stop.is_cancelled() {
         match begin(shared, store).await {
             Ok(()) => break,
@@ -49,11 +55,17 @@ pub(crate) async fn run(shared: &Shared, store: &dyn LiveStore, stop: Cancellati
             }
         }
     }
+    tokio::join!(recall(shared, store, &stop), go_on(shared, store, &stop));
+}
+
+/// Follows the log, and SQL where the log is away.
+async fn go_on(shared: &Shared, store: &dyn LiveStore, stop: &CancellationToken) {
+    let live = &shared.live;
     let mut feed = Feed { shared, live, store, last_new: Instant::now(), gap_since: None, last_forget: Instant::now() };
     while !stop.is_cancelled() {
         match subscribe(shared).await {
             Ok(mut consumer) => {
-                if let Err(error) = feed.follow(consumer.as_mut(), &stop).await {
+                if let Err(error) = feed.follow(consumer.as_mut(), stop).await {
                     tracing::warn!(%error, "live updates subscribe again");
                     retry("live");
                 }
@@ -65,7 +77,7 @@ pub(crate) async fn run(shared: &Shared, store: &dyn LiveStore, stop: Cancellati
         }
         // While the log is away SQL is enough, at a slower pace.
         feed.look().await;
-        pause(&stop).await;
+        pause(stop).await;
     }
 }
 
@@ -84,11 +96,57 @@ async fn begin(shared: &Shared, store: &dyn LiveStore) -> Result<(), String> {
     shared.live.begin(after);
     while shared.live.head() < end {
         let told = store.told(shared.live.head(), READ).await.map_err(|e| e.to_string())?;
-        if shared.live.filled(told).is_none() {
-            return Err("the outbox has become shorter".to_owned());
+        match shared.live.filled(told) {
+            Some(new) => learn(shared, &new),
+            None => return Err("the outbox has become shorter".to_owned()),
         }
     }
+    shared.heard.set(shared.live.head());
     Ok(())
+}
+
+/// Takes note of the keys that were accepted, whichever core accepted them.
+fn learn(shared: &Shared, new: &[Arc<OrderEvent>]) {
+    for event in new {
+        let Some(key) = event.key.as_ref().filter(|_| event.kind == OrderEventKind::Accepted) else { continue };
+        shared.recent.learn(&event.buyer, key, || Decision {
+            body_hash: body_hash(&event.sale, &event.product, event.quantity),
+            product: event.product.clone(),
+            outcome: Outcome::Accepted(event.order),
+            at: event.at,
+        });
+    }
+}
+
+/// Reads the keys that were accepted before the window begins, so that a retry of one is looked for in SQL and no
+/// stranger is. Until it is done everybody is looked for.
+async fn recall(shared: &Shared, store: &dyn LiveStore, stop: &CancellationToken) {
+    let until = shared.live.floor();
+    let mut at = until.saturating_sub(RECALLED);
+    let from_the_first = at == 0;
+    let mut oldest = None;
+    while at < until && !stop.is_cancelled() {
+        match store.told(at, READ).await {
+            Ok(told) => {
+                for event in told.events.iter().take_while(|event| event.sequence <= until) {
+                    oldest.get_or_insert(event.at);
+                    if let (Some(key), OrderEventKind::Accepted) = (&event.key, event.kind) {
+                        shared.recent.recall(&event.buyer, key);
+                    }
+                }
+                at = told.through.max(at + 1);
+            }
+            Err(error) => {
+                tracing::debug!(%error, "accepted keys are not recalled");
+                retry("live");
+                return;
+            }
+        }
+    }
+    let far_enough = oldest.is_none_or(|oldest: Timestamp| shared.now().since(oldest) >= TRIED_AGAIN_WITHIN);
+    if from_the_first || far_enough {
+        shared.recent.recalled();
+    }
 }
 
 /// A group of its own for each start of each core: every core sees every partition.
@@ -157,6 +215,7 @@ impl Feed<'_> {
                         tracing::error!(end, head = self.live.head(), "the outbox is another than it was");
                         crate::metrics::alarm("outbox_shorter");
                         self.live.begin(end);
+                        self.shared.heard.set(end);
                         self.last_new = Instant::now();
                         return;
                     };
@@ -176,7 +235,10 @@ impl Feed<'_> {
         }
     }
 
+    /// Takes note of what is new; only then of how far it has heard.
     fn observe(&mut self, new: &[Arc<OrderEvent>]) {
+        learn(self.shared, new);
+        self.shared.heard.set(self.live.head());
         if !new.is_empty() {
             self.last_new = Instant::now();
         }

@@ -223,16 +223,14 @@ impl Live {
         self.inner.lock().window.as_ref().map_or(0, Window::head)
     }
 
+    /// The sequence behind which the window begins.
+    pub(crate) fn floor(&self) -> u64 {
+        self.inner.lock().window.as_ref().map_or(0, Window::floor)
+    }
+
     /// Whether events wait for one that is missing.
     pub(crate) fn has_gap(&self) -> bool {
         self.inner.lock().window.as_ref().is_some_and(Window::has_gap)
-    }
-
-    /// Whether this buyer has an event among the newest of all cores: one of whom nothing is known here may still
-    /// have orders.
-    #[expect(dead_code, reason = "a hook for the purchase path, see docs/adr/0022")]
-    pub(crate) fn knows(&self, buyer: &BuyerId) -> bool {
-        self.inner.lock().window.as_ref().is_some_and(|window| window.knows(buyer))
     }
 
     /// Begins behind `after`. Whoever is connected already comes back with his cursor if this is another history.

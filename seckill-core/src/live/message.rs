@@ -198,6 +198,7 @@ mod tests {
             amount: Money::new(3980, "EUR".parse().expect("a currency")).expect("money"),
             buyer: "anna".parse().expect("a buyer"),
             tier: Tier::Db,
+            key: None,
             at: time,
             request: Some("r-1".parse().expect("a request")),
         };

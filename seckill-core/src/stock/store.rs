@@ -248,6 +248,9 @@ pub struct ProductRow {
     pub free: u64,
     /// Units sold.
     pub sold: u64,
+    /// The last number that the outbox had given out when this was read: every order in these figures is told of by
+    /// an event up to it.
+    pub told: u64,
     /// The lease that is not CLOSED, if there is one.
     pub lease: Option<LeaseRow>,
 }

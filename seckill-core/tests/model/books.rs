@@ -200,6 +200,7 @@ fn names() -> &'static Names {
             limit: 1,
             free: 0,
             sold: 0,
+            told: 0,
             lease: None,
         },
     })

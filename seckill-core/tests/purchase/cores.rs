@@ -8,7 +8,7 @@ use types::{Clock, Tier};
 use crate::client::{Wish, orders};
 use crate::moves::{all_in_its_place, round_and_round, stream};
 use crate::place::{Kind, Place};
-use crate::shop::{Shop, problem, until};
+use crate::shop::{Core, Shop, problem, until};
 
 pub async fn any_core_answers_for_every_other(kind: Kind) {
     let mut shop = Shop::open_two(kind).await;
@@ -37,6 +37,43 @@ pub async fn any_core_answers_for_every_other(kind: Kind) {
         }
     }
     shop.close().await;
+}
+
+/// When everything is gone, a core that has decided none of it has each key's answer all the same, and refuses whoever
+/// never bought: it has heard of the other's orders.
+pub async fn a_retry_at_the_other_core_has_its_answer_when_nothing_is_left(kind: Kind) {
+    const STOCK: usize = 30;
+    let mut shop = Shop::open_two(kind).await;
+    let products = Tier::ALL.map(|tier| (format!("lamp-{tier}"), tier));
+    let stock: Vec<_> = products.iter().map(|(name, _)| (name.as_str(), STOCK as u64, 1)).collect();
+    shop.sell(&stock).await;
+    let tiers: Vec<_> = products.iter().map(|(name, tier)| (name.as_str(), *tier)).collect();
+    shop.plan(&tiers).await;
+    for (product, tier) in tiers {
+        let wishes = (0..STOCK).map(|n| Wish::one(format!("{tier}-{n}"), product).waiting(true)).collect();
+        let told = shop.clients.all(wishes).await;
+        assert_eq!(orders(&told).len(), STOCK, "{tier}: all units were sold");
+        for (wish, end) in told {
+            let order = end.expect("each has one");
+            let (status, body) = answer(&shop.cores[1], &wish.buyer, product).await;
+            assert_eq!((status, body["order"].as_str()), (201, Some(order.as_str())), "{tier}, {}: {body}", wish.buyer);
+            let (status, body) = answer(&shop.cores[1], &format!("no-{}", wish.buyer), product).await;
+            assert!(matches!(status, 409 | 410), "{tier}: {status} {body}");
+        }
+    }
+    shop.close().await;
+}
+
+/// A core's definite answer to a purchase call with the key `k`.
+async fn answer(core: &Core, buyer: &str, product: &str) -> (u16, Value) {
+    let mut last = (0, Value::Null);
+    until("a definite answer", async || {
+        let said = core.buy(buyer, product, "k", 1).header("Prefer", "wait=5").send().await.unwrap();
+        last = (said.status().as_u16(), said.json().await.unwrap());
+        !matches!(last.0, 202 | 429 | 503)
+    })
+    .await;
+    last
 }
 
 pub async fn two_cores_sell_one_product_while_it_moves(kind: Kind) {

@@ -65,6 +65,7 @@ macro_rules! combination {
                 }
                 cores::{
                     any_core_answers_for_every_other,
+                    a_retry_at_the_other_core_has_its_answer_when_nothing_is_left,
                     two_cores_sell_one_product_while_it_moves,
                     the_queue_is_open_again_whichever_core_has_decided,
                     a_core_that_dies_leaves_its_tickets_to_the_other,

@@ -15,6 +15,7 @@ use super::client::{self, Asking, Locked, MAX_MESSAGE, blocking, patiently};
 use super::errors::{self, About};
 use super::options::KafkaLogOptions;
 use super::record::Stamps;
+use crate::metrics::Appends;
 use crate::{EventLogError, Retention, Topic, TopicPartition, TopicSpec, check};
 
 /// Most topics that are remembered; this house has nine. Beyond, all are forgotten and asked for again.
@@ -26,12 +27,14 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 const COMPACTED_SEGMENT: usize = 64 * 1024 * 1024;
 
 /// What an append has to know of a topic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub(super) struct Known {
     pub(super) partitions: u32,
     /// Of `Time`, only that it is so: how long is the broker's matter.
     pub(super) retention: Retention,
     pub(super) stamps: Stamps,
+    /// What its appends count in.
+    pub(super) appends: Arc<Appends>,
 }
 
 pub(super) struct Catalog {
@@ -58,16 +61,17 @@ impl Catalog {
     /// What is remembered of a topic, or else asked of the cluster.
     pub(super) async fn known(&self, topic: &Topic) -> Result<Known, EventLogError> {
         if let Some(known) = self.known.lock().get(topic) {
-            return Ok(*known);
+            return Ok(known.clone());
         }
         let partitions = self.partitions(topic).await?;
         let settings = self.settings(topic).await?;
-        let known = Known { partitions, retention: settings.retention, stamps: settings.stamps };
+        let appends = Arc::new(Appends::of(topic));
+        let known = Known { partitions, retention: settings.retention, stamps: settings.stamps, appends };
         let mut all = self.known.lock();
         if all.len() >= MAX_REMEMBERED {
             all.clear();
         }
-        all.insert(topic.clone(), known);
+        all.insert(topic.clone(), known.clone());
         Ok(known)
     }
 

@@ -136,7 +136,7 @@ impl EventLog for KafkaLog {
         let (count, bytes) = (records.len(), records.iter().map(check::size).sum());
         let appended = self.shared.producer.append(topic, records, &places, bytes, known.stamps).await;
         match &appended {
-            Ok(_) => metrics::appended(topic, count, bytes, called.elapsed()),
+            Ok(_) => known.appends.count(count, bytes, called.elapsed()),
             Err(_) => {
                 metrics::append_failed(topic);
                 // Perhaps it is gone, or another one: the repeat asks.

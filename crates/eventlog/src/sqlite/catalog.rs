@@ -2,12 +2,13 @@
 //! Only the writer changes it, after the change is durable.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::RwLock;
 
 use crate::group::Groups;
+use crate::metrics::Appends;
 use crate::{EventLogError, Retention, Topic, TopicPartition, check};
 
 /// Offsets are below 2^44: at 100,000 records/s in one partition that is five years.
@@ -32,6 +33,17 @@ pub(super) struct TopicState {
     pub(super) topic: Topic,
     pub(super) retention: Retention,
     pub(super) partitions: Arc<[PartitionState]>,
+    appends: OnceLock<Appends>,
+}
+
+impl TopicState {
+    pub(super) fn new(topic: Topic, retention: Retention, partitions: Arc<[PartitionState]>) -> Self {
+        Self { topic, retention, partitions, appends: OnceLock::new() }
+    }
+    /// What its appends count in.
+    pub(super) fn appends(&self) -> &Appends {
+        self.appends.get_or_init(|| Appends::of(&self.topic))
+    }
 }
 
 /// A partition and its end.

@@ -114,7 +114,7 @@ pub(super) fn load(db: &Connection) -> rusqlite::Result<BTreeMap<Topic, Arc<Topi
         let Ok(topic) = Topic::new(&name) else { continue };
         let partitions: Vec<PartitionState> = partitions(db, &name)?;
         let retention = retention_from(retention);
-        topics.insert(topic.clone(), Arc::new(TopicState { topic, retention, partitions: partitions.into() }));
+        topics.insert(topic.clone(), Arc::new(TopicState::new(topic, retention, partitions.into())));
     }
     Ok(topics)
 }

@@ -23,7 +23,7 @@ use types::{Clock, SystemClock};
 use crate::group::{GroupConsumer, Groups, Portion, Shelf, Wish};
 use crate::{
     Consumer, EventLog, EventLogError, Group, NewRecord, Position, Progress, Subscription, Topic, TopicPartition,
-    TopicSpec, check, metrics,
+    TopicSpec, check,
 };
 use catalog::Catalog;
 pub use options::SqliteLogOptions;
@@ -214,8 +214,8 @@ impl EventLog for SqliteLog {
         };
         let rows = records.into_iter().zip(places).map(row).collect();
         let positions =
-            self.shelf.ask(|answer| Job::Append(Append { topic: state, rows, bytes, answer, _place })).await?;
-        metrics::appended(topic, count, bytes, called.elapsed());
+            self.shelf.ask(|answer| Job::Append(Append { topic: state.clone(), rows, bytes, answer, _place })).await?;
+        state.appends().count(count, bytes, called.elapsed());
         Ok(positions)
     }
 

@@ -235,7 +235,7 @@ impl Writer {
             return Err(EventLogError::Refused(format!("the log has more than {MAX_PARTITION_ID} partitions")));
         }
         let partitions = known.map_or_else(|| created.into(), |t| t.partitions.clone());
-        self.catalog.put(TopicState { topic: spec.topic.clone(), retention: spec.retention, partitions });
+        self.catalog.put(TopicState::new(spec.topic.clone(), spec.retention, partitions));
         Ok(())
     }
 

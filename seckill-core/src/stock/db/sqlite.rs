@@ -11,6 +11,7 @@ mod feed;
 mod import;
 #[cfg(test)]
 pub(crate) mod inline;
+mod ledger;
 mod live;
 mod moves;
 mod orders;
@@ -28,9 +29,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 use types::{BuyerId, IdempotencyKey, Invalid, OrderEvent, OrderId, PaymentId, SaleName, SaleSpec, Sku, Timestamp};
 
+use self::ledger::Ledger;
 use self::readers::Readers;
 use self::writer::Writer;
 use crate::stock::adjustment::{Adjusted, Adjustment};
@@ -133,7 +136,11 @@ impl StockStore for SqliteStore {
             return Ok(Vec::new());
         }
         let count = |verdicts: &Vec<Verdict>| count_verdicts(verdicts);
-        self.writer.run(attempts.len(), count, move |tx| decide::decide(tx, &attempts, reserve_for, now)).await
+        let weight = attempts.len();
+        let decide = move |tx: &Connection, ledger: &mut Ledger| {
+            decide::decide(tx, ledger, &attempts, reserve_for, now)
+        };
+        self.writer.run_with_ledger(weight, count, decide).await
     }
 
     async fn conclude(

@@ -10,7 +10,12 @@ use crate::stock::store::{BodyHash, OrderState, Outcome, SaleState};
 pub(super) fn hash_text(hash: BodyHash) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digit = |n: u8| char::from(DIGITS[usize::from(n & 15)]);
-    hash.0.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
+    let mut text = String::with_capacity(2 * hash.0.len());
+    for byte in hash.0 {
+        text.push(digit(byte >> 4));
+        text.push(digit(byte));
+    }
+    text
 }
 
 /// A body hash from hexadecimal.

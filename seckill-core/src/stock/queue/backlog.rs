@@ -1,7 +1,7 @@
 //! How many attempts of each product are queued and not decided yet, as this process knows it, and how many may
 //! be. It bounds waiting; it never decides who gets a unit.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use eventlog::Position;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use rustc_hash::FxBuildHasher;
+use tokio::time::Instant;
 use types::{Sku, Timestamp};
 
 use super::record::AttemptRecord;
@@ -20,6 +21,9 @@ const ASSUMED_RATE: u64 = 2_000;
 const LEAST_RATE: u64 = 200;
 /// Records before a measurement moves the rate: a batch of one measures an fsync, not a rate.
 const ENOUGH: u64 = 50;
+/// After this time a partition that this core consumes has nothing left that another has decided: until then it is
+/// asked about like the others.
+const OURS_AFTER: Duration = Duration::from_secs(1);
 
 /// Decisions per second of one consumer while it is busy, smoothed.
 pub(crate) struct Rate(AtomicU64, Mutex<(u64, Duration)>);
@@ -91,6 +95,8 @@ struct Queued {
 struct Inner {
     products: HashMap<Sku, HashMap<AttemptName, Queued, FxBuildHasher>, FxBuildHasher>,
     total: u64,
+    /// Partitions that this core consumes, and since when.
+    held: BTreeMap<u32, Instant>,
 }
 
 /// The queued attempts of this process.
@@ -143,15 +149,24 @@ impl Backlog {
         }
     }
 
-    /// The partitions in which queued attempts lie.
+    /// The partitions in which queued attempts lie, but for those that this core has consumed for long enough itself.
     pub(crate) fn partitions(&self) -> BTreeSet<u32> {
         let inner = self.0.lock();
+        let ours = |partition: &u32| inner.held.get(partition).is_some_and(|since| since.elapsed() >= OURS_AFTER);
         inner
             .products
             .values()
             .flat_map(HashMap::values)
             .filter_map(|attempt| attempt.at.map(|at| at.partition))
+            .filter(|partition| !ours(partition))
             .collect()
+    }
+
+    /// The partitions that this core consumes from now on; all others are another's.
+    pub(crate) fn held(&self, partitions: impl Iterator<Item = u32>) {
+        let mut inner = self.0.lock();
+        let now = Instant::now();
+        inner.held = partitions.map(|p| (p, inner.held.get(&p).copied().unwrap_or(now))).collect();
     }
 
     /// Everything before `next` in the partition has had its effect, by whichever core: those attempts wait no longer.
@@ -233,8 +248,8 @@ mod tests {
         assert_eq!((backlog.len(), backlog.units(&lamp)), (0, 0));
     }
 
-    #[test]
-    fn what_another_core_has_decided_waits_no_longer() {
+    #[tokio::test(start_paused = true)]
+    async fn what_another_core_has_decided_waits_no_longer() {
         let (backlog, lamp, at) = (Backlog::default(), Sku::new("lamp").expect("sku"), Timestamp::from_seconds(10));
         let room = Room { sellable: 9, time: TEN, rate: 1_000 };
         for (n, place) in [(1, Some((0, 4))), (2, Some((0, 5))), (3, Some((1, 4))), (4, None)] {
@@ -244,6 +259,14 @@ mod tests {
                 backlog.lies_at(&lamp, &one.name(), Position { partition, offset });
             }
         }
+        assert_eq!(backlog.partitions(), BTreeSet::from([0, 1]));
+        backlog.held([1].into_iter());
+        assert_eq!(backlog.partitions(), BTreeSet::from([0, 1]), "what another has decided there is still unknown");
+        tokio::time::advance(OURS_AFTER).await;
+        assert_eq!(backlog.partitions(), BTreeSet::from([0]));
+        backlog.held([0, 1].into_iter());
+        assert_eq!(backlog.partitions(), BTreeSet::from([0]));
+        backlog.held(std::iter::empty());
         assert_eq!(backlog.partitions(), BTreeSet::from([0, 1]));
         backlog.passed(0, 5);
         assert_eq!(backlog.len(), 3, "only what lies before");

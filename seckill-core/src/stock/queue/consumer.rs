@@ -6,7 +6,9 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use eventlog::{Consumer, EventLogError, Group, NewRecord, Polled, Progress, Record, Start, Subscription};
+use eventlog::{
+    Consumer, EventLogError, Group, NewRecord, Polled, Progress, Record, Start, Subscription, TopicPartition,
+};
 use hashbrown::HashMap;
 use serde::Serialize;
 use tokio::time::Instant;
@@ -49,6 +51,7 @@ pub(crate) async fn run(shared: &Shared, source: Source, stop: CancellationToken
             Ok(mut consumer) => consume(shared, source, consumer.as_mut(), &stop).await,
             Err(error) => Err(error),
         };
+        note_held(shared, source, &[]);
         match ended {
             Ok(()) => return Ok(()),
             // What was not committed is delivered again, to whoever has the partition then.
@@ -81,22 +84,52 @@ async fn consume(
         Source::Grants => (&shared.grants_pulse, &shared.grants_rate),
         Source::Queue => (&shared.queue_pulse, &shared.queue_rate),
     };
+    // Of records that have had their effect. It is committed while the next records are decided: a database and a
+    // log that wait for each other would both be idle half of the time.
+    let mut done: Vec<Progress> = Vec::new();
     while !stop.is_cancelled() {
-        let polled = consumer.poll(BATCH, POLL).await?;
+        let wait = if done.is_empty() { POLL } else { Duration::ZERO };
+        let polled = consumer.poll(BATCH, wait).await?;
         pulse.beat();
-        let Polled::Records(records) = polled else { continue };
+        let records = match polled {
+            Polled::Records(records) => records,
+            Polled::Idle => {
+                consumer.commit(&std::mem::take(&mut done)).await?;
+                continue;
+            }
+            Polled::Assigned(_) => {
+                note_held(shared, source, &consumer.assignment());
+                continue;
+            }
+            Polled::Revoked(lost) => {
+                // Whoever has them now is told of them again, and finds the decisions.
+                done.retain(|progress| !lost.contains(&progress.partition));
+                note_held(shared, source, &consumer.assignment());
+                continue;
+            }
+        };
         let (count, started) = (records.len() as u64, Instant::now());
         let progress = progress_of(&records);
-        if !handle(shared, source, records, stop).await {
+        let (committed, handled) =
+            tokio::join!(consumer.commit(&done), handle(shared, source, records, stop));
+        committed?;
+        if !handled {
             // Stopped in the middle: the offsets stay where they are.
             return Ok(());
         }
-        consumer.commit(&progress).await?;
+        done = progress;
         rate.observe(count, started.elapsed());
         metrics::rate(source.as_str(), rate.get());
         metrics::backlog(shared.backlog.len());
     }
-    Ok(())
+    consumer.commit(&done).await
+}
+
+/// The queue's partitions that this core consumes itself: of those nobody else need be asked what was decided.
+fn note_held(shared: &Shared, source: Source, held: &[TopicPartition]) {
+    if source == Source::Queue {
+        shared.backlog.held(held.iter().map(|p| p.partition));
+    }
 }
 
 /// One past the last record of each partition.
@@ -156,7 +189,8 @@ pub(crate) async fn decide(
     records: &[AttemptRecord],
     stop: &CancellationToken,
 ) -> Option<Vec<Option<Verdict>>> {
-    let attempts: Vec<Attempt> = records.iter().map(|r| r.attempt(shared.ids.order())).collect();
+    let now = shared.now();
+    let attempts: Vec<Attempt> = records.iter().map(|r| r.attempt(shared.ids.order(now))).collect();
     if let Some(verdicts) = try_decide(shared, attempts.clone(), stop).await? {
         return Some(verdicts.into_iter().map(Some).collect());
     }
@@ -241,16 +275,27 @@ pub(crate) fn apply(
         if record.grant.is_none() {
             shared.backlog.leave(&record.product, &name);
         }
+        let tier = if record.grant.is_some() { Tier::Redis } else { Tier::Queue };
+        let mut bought = None;
         if let Some(Verdict::Decided {
-            decision: Decision { outcome: Outcome::Accepted(_), .. }, fresh: true, ..
+            decision: Decision { outcome: Outcome::Accepted(_), .. },
+            fresh: true,
+            amount,
         }) = verdict
         {
             accepted = true;
-            metrics::order_accepted(if record.grant.is_some() { Tier::Redis } else { Tier::Queue });
+            shared.meters.order_accepted(tier);
+            bought = amount;
         }
         let label = if let Some(Verdict::Resubmit(why)) = verdict { resubmit_label(why) } else { "" };
         match after_verdict(verdict) {
-            Next::End(ended) => shared.recent.ended(&name, &ended),
+            Next::End(ended) => {
+                let ended = match (ended, bought) {
+                    (Ended::Decided(decision), Some(amount)) => Ended::Bought { decision, amount, tier },
+                    (ended, _) => ended,
+                };
+                shared.recent.ended(&name, &ended);
+            }
             Next::SubmitAgain { condemn } => {
                 metrics::resubmitted(label);
                 if condemn {

@@ -175,29 +175,36 @@ mod hex {
     use crate::stock::store::BodyHash;
 
     pub(super) fn serialize<S: Serializer>(hash: &BodyHash, s: S) -> Result<S::Ok, S::Error> {
-        use std::fmt::Write as _;
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut text = String::with_capacity(64);
         for byte in hash.0 {
-            write!(text, "{byte:02x}").map_err(serde::ser::Error::custom)?;
+            text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+            text.push(char::from(DIGITS[usize::from(byte & 15)]));
         }
         s.serialize_str(&text)
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<BodyHash, D::Error> {
         let text = String::deserialize(d)?;
-        let digit = |b: u8| (b as char).to_digit(16).filter(|_| !b.is_ascii_uppercase());
-        let bytes: Option<Vec<u8>> = text
-            .as_bytes()
-            .chunks(2)
-            .map(|pair| match pair {
-                [high, low] => Some((digit(*high)? * 16 + digit(*low)?) as u8),
-                _ => None,
-            })
-            .collect();
-        bytes
-            .and_then(|b| b.try_into().ok())
-            .map(BodyHash)
+        parse(text.as_bytes())
             .ok_or_else(|| serde::de::Error::custom("a body hash is 64 lower-case hexadecimal digits"))
+    }
+
+    fn parse(text: &[u8]) -> Option<BodyHash> {
+        let digit = |b: u8| match b {
+            b'0'..=b'9' => Some(b - b'0'),
+            b'a'..=b'f' => Some(b - b'a' + 10),
+            _ => None,
+        };
+        let mut hash = [0; 32];
+        let (pairs, rest) = text.as_chunks::<2>();
+        if pairs.len() != hash.len() || !rest.is_empty() {
+            return None;
+        }
+        for (byte, [high, low]) in hash.iter_mut().zip(pairs) {
+            *byte = digit(*high)? << 4 | digit(*low)?;
+        }
+        Some(BodyHash(hash))
     }
 }
 

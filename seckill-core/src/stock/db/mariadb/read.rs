@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
+use types::order_event::OrderEventKind;
 use types::{BuyerId, IdempotencyKey, OrderEvent, OrderId, SaleName, Sku};
 
 use super::fault::{Fault, Remedy};
@@ -134,13 +135,15 @@ impl Readers {
 
 /// The statement of which [`event`] reads a row, up to the id behind which it begins.
 pub(super) const EVENT: &str = "SELECT b.id, b.kind, b.at, b.request_id, o.order_id, o.product_id, o.sale, o.quantity, \
-     o.amount, o.currency, o.buyer, o.tier FROM outbox b STRAIGHT_JOIN orders o ON o.order_id = b.order_id WHERE b.id > ";
+     o.amount, o.currency, o.buyer, o.tier, o.`key` FROM outbox b STRAIGHT_JOIN orders o ON o.order_id = b.order_id WHERE b.id > ";
 
 /// An event with what its order is.
 pub(super) fn event(row: &sqlx::mysql::MySqlRow) -> Result<OrderEvent, Fault> {
+    let kind: OrderEventKind = words::order_state(rows::text(row, 1)?).map_err(Fault::Broken)?.into();
     Ok(OrderEvent {
         sequence: rows::count(row, 0)?,
-        kind: words::order_state(rows::text(row, 1)?).map_err(Fault::Broken)?.into(),
+        kind,
+        key: (kind == OrderEventKind::Accepted).then(|| rows::parsed(row, 12)).transpose()?,
         at: rows::time(row, 2)?,
         request: rows::parsed_if_any(row, 3)?,
         order: rows::parsed(row, 4)?,

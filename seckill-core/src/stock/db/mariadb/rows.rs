@@ -98,7 +98,8 @@ pub(super) fn order(row: &MySqlRow) -> Result<OrderRow, Fault> {
 /// The statement of which [`product`] reads a row, up to its condition.
 pub(super) const PRODUCT: &str = "SELECT p.product_id, p.sale, p.name, p.price, p.currency, p.buyer_limit, p.initial_tier, p.pages, s.opens, s.closes, \
      s.state, k.total, k.free, k.reserved, k.sold, k.tier, k.phase, k.epoch, k.target, l.lease_id, l.epoch, l.granted, \
-     l.consumed, l.state, l.loaded, COALESCE(y.token_required, 0), COALESCE(y.proof_of_work, 0) \
+     l.consumed, l.state, l.loaded, COALESCE(y.token_required, 0), COALESCE(y.proof_of_work, 0), \
+     (SELECT last FROM outbox_head WHERE one = 1) \
      FROM product p JOIN sale s ON s.name = p.sale LEFT JOIN sale_policy y ON y.sale = p.sale \
      JOIN stock k ON k.product_id = p.product_id LEFT JOIN lease l ON l.alive = p.product_id WHERE ";
 /// A product with its sale, stock and living lease.
@@ -145,6 +146,7 @@ pub(super) fn product(row: &MySqlRow) -> Result<ProductRow, Fault> {
         limit: small_count(row, 5)?,
         free,
         sold: count(row, 14)?,
+        told: count(row, 27)?,
         lease,
     })
 }

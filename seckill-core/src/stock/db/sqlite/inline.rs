@@ -79,11 +79,11 @@ impl StockStore for InlineStore {
         now: Timestamp,
     ) -> Result<Vec<Verdict>, StoreError> {
         self.write(|tx| {
-            let Some(witness) = &self.witness else { return decide::decide(tx, &attempts, reserve_for, now) };
+            let Some(witness) = &self.witness else { return decide::decide_and_settle(tx, &attempts, reserve_for, now) };
             let mut verdicts = Vec::with_capacity(attempts.len());
             for attempt in &attempts {
                 witness.before(tx, attempt);
-                let verdict = decide::decide(tx, std::slice::from_ref(attempt), reserve_for, now)?;
+                let verdict = decide::decide_and_settle(tx, std::slice::from_ref(attempt), reserve_for, now)?;
                 witness.after(tx, attempt, &verdict[0]);
                 verdicts.extend(verdict);
             }
@@ -179,7 +179,7 @@ impl InlineStore {
     ) -> Result<Vec<Verdict>, StoreError> {
         let mut db = self.db.lock();
         let tx = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(Fault::from)?;
-        Ok(decide::decide(&tx, attempts, reserve_for, now)?)
+        Ok(decide::decide_and_settle(&tx, attempts, reserve_for, now)?)
     }
 
     fn run(&self, sql: &str, values: impl rusqlite::Params) {

@@ -2,6 +2,7 @@
 //! readers and, inside its transaction, by the writer.
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use types::order_event::OrderEventKind;
 use types::plan::ProductState;
 use types::{BuyerId, IdempotencyKey, LeaseId, OrderEvent, OrderId, Phase, SalePolicy, Sku};
 
@@ -83,7 +84,8 @@ macro_rules! products_where {
             "s.opens, s.closes, s.state AS sale_state, COALESCE(y.token_required, 0) AS token_required, ",
             "COALESCE(y.proof_of_work, 0) AS proof_of_work, ",
             "k.total, k.free, k.reserved, k.sold, k.tier, k.phase, k.epoch, k.target, ",
-            "l.lease_id, l.epoch AS lease_epoch, l.granted, l.consumed, l.state AS lease_state, l.loaded ",
+            "l.lease_id, l.epoch AS lease_epoch, l.granted, l.consumed, l.state AS lease_state, l.loaded, ",
+            "COALESCE((SELECT seq FROM sqlite_sequence WHERE name = 'outbox'), 0) AS told ",
             "FROM product p JOIN sale s ON s.name = p.sale LEFT JOIN sale_policy y ON y.sale = p.sale JOIN stock k ON k.product_id = p.product_id ",
             "LEFT JOIN lease l ON l.product_id = p.product_id AND l.state <> 'CLOSED' WHERE ",
             $rest
@@ -145,6 +147,7 @@ fn product_row(row: &Row<'_>) -> Result<ProductRow, Fault> {
         limit: rows::small_count(row, "buyer_limit")?,
         free,
         sold: rows::count(row, "sold")?,
+        told: rows::count(row, "told")?,
         lease,
     })
 }
@@ -178,14 +181,16 @@ pub(super) fn outbox(db: &Connection, max: usize) -> Result<Vec<OrderEvent>, Fau
 pub(super) fn events(db: &Connection, after: u64, max: usize) -> Result<Vec<OrderEvent>, Fault> {
     let mut find = db.prepare_cached(
         "SELECT b.id, b.kind, b.at, b.request_id, o.order_id, o.product_id, o.sale, o.quantity, o.amount, o.currency, \
-         o.buyer, o.tier FROM outbox b JOIN orders o ON o.order_id = b.order_id WHERE b.id > ?1 ORDER BY b.id LIMIT ?2",
+         o.buyer, o.tier, o.key FROM outbox b JOIN orders o ON o.order_id = b.order_id WHERE b.id > ?1 ORDER BY b.id LIMIT ?2",
     )?;
     collect(find.query(params![rows::int(after)?, limit(max)])?, |row| {
         let kind: String = row.get("kind")?;
+        let kind: OrderEventKind = rows::order_state(&kind)?.into();
         Ok(OrderEvent {
             sequence: rows::count(row, "id")?,
             order: rows::parsed(row, "order_id")?,
-            kind: rows::order_state(&kind)?.into(),
+            kind,
+            key: (kind == OrderEventKind::Accepted).then(|| rows::parsed(row, "key")).transpose()?,
             product: rows::parsed(row, "product_id")?,
             sale: rows::parsed(row, "sale")?,
             quantity: rows::small_count(row, "quantity")?,

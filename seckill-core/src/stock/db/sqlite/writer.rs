@@ -1,5 +1,6 @@
 //! The one thread that writes: it takes what waits in a bounded queue, runs it as one transaction, and
-//! answers only after the commit. It knows nothing of stock.
+//! answers only after the commit. Of stock it knows that a transaction's decisions share a ledger, to be settled
+//! before anything else looks.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -12,6 +13,7 @@ use tokio::sync::oneshot;
 use super::SqliteStoreOptions;
 use super::connect;
 use super::fault::Fault;
+use super::ledger::Ledger;
 use crate::stock::db::metrics::{COMMIT_SECONDS, FAILED_GROUPS, GROUP_SIZE, OVERLOADED};
 use crate::stock::store::StoreError;
 
@@ -21,7 +23,7 @@ trait Job: Send {
     /// How much of a group it fills.
     fn weight(&self) -> usize;
     /// Runs it and keeps its answer for after the commit.
-    fn run(&mut self, tx: &Connection) -> Result<(), Fault>;
+    fn run(&mut self, tx: &Connection, ledger: &mut Ledger) -> Result<(), Fault>;
     /// Its own fault: this is its answer whatever becomes of the group.
     fn fail(&mut self, fault: Fault);
     /// Sends the answer: what it kept if the group was committed, else the group's error.
@@ -36,12 +38,12 @@ struct Task<T, F> {
     reply: oneshot::Sender<Result<T, StoreError>>,
 }
 
-impl<T: Send, F: FnMut(&Connection) -> Result<T, Fault> + Send> Job for Task<T, F> {
+impl<T: Send, F: FnMut(&Connection, &mut Ledger) -> Result<T, Fault> + Send> Job for Task<T, F> {
     fn weight(&self) -> usize {
         self.weight
     }
-    fn run(&mut self, tx: &Connection) -> Result<(), Fault> {
-        self.outcome = Some(Ok((self.work)(tx)?));
+    fn run(&mut self, tx: &Connection, ledger: &mut Ledger) -> Result<(), Fault> {
+        self.outcome = Some(Ok((self.work)(tx, ledger)?));
         Ok(())
     }
     fn fail(&mut self, fault: Fault) {
@@ -93,10 +95,29 @@ impl Writer {
 
     /// Runs a command in a transaction that it may share and returns after the commit. `work` may be run
     /// twice; `committed` sees the answer once. A full queue is `Overloaded`.
-    pub(super) async fn run<T, F>(&self, weight: usize, committed: fn(&T), work: F) -> Result<T, StoreError>
+    pub(super) async fn run<T, F>(&self, weight: usize, committed: fn(&T), mut work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnMut(&Connection) -> Result<T, Fault> + Send + 'static,
+    {
+        // It looks at the rows themselves, so what its neighbours have counted is written first.
+        let settled = move |tx: &Connection, ledger: &mut Ledger| {
+            ledger.settle(tx)?;
+            work(tx)
+        };
+        self.run_with_ledger(weight, committed, settled).await
+    }
+
+    /// As [`Writer::run`], for a command that counts in the transaction's ledger.
+    pub(super) async fn run_with_ledger<T, F>(
+        &self,
+        weight: usize,
+        committed: fn(&T),
+        work: F,
+    ) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnMut(&Connection, &mut Ledger) -> Result<T, Fault> + Send + 'static,
     {
         let stopped = || StoreError::Unavailable("the writer has stopped".into());
         let (reply, answer) = oneshot::channel();
@@ -203,20 +224,23 @@ impl Desk {
         };
         // IMMEDIATE: the lock comes first, so that nothing read here can change before the commit.
         let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut ledger = Ledger::default();
         for job in group {
             if isolated {
                 run_alone(&tx, job.as_mut())?;
             } else {
-                job.run(&tx)?;
+                job.run(&tx, &mut ledger)?;
             }
         }
+        ledger.settle(&tx)?;
         Ok(tx.commit()?)
     }
 }
 
 fn run_alone(tx: &Connection, job: &mut dyn Job) -> Result<(), Fault> {
     tx.execute_batch("SAVEPOINT one")?;
-    match job.run(tx) {
+    let mut ledger = Ledger::default();
+    match job.run(tx, &mut ledger).and_then(|()| ledger.settle(tx)) {
         Ok(()) => Ok(tx.execute_batch("RELEASE one")?),
         Err(fault) if fault.is_own() => {
             tx.execute_batch("ROLLBACK TO one; RELEASE one")?;
