@@ -123,13 +123,11 @@ async fn decide(shared: &Shared, ask: &Ask) -> PurchaseOutcome {
     }
     let outcome = choose_path(shared, ask, hash).await;
     match outcome {
-        PurchaseOutcome::Refused(refusal) if refusal.sounds_final() => {
-            match earlier(shared, ask, heard).await {
-                Ok(Some(decision)) => outcome_of(&decision, hash),
-                Ok(None) => outcome,
-                Err(error) => PurchaseOutcome::Refused(store_refusal(&error)),
-            }
-        }
+        PurchaseOutcome::Refused(refusal) if refusal.sounds_final() => match earlier(shared, ask, heard).await {
+            Ok(Some(decision)) => outcome_of(&decision, hash),
+            Ok(None) => outcome,
+            Err(error) => PurchaseOutcome::Refused(store_refusal(&error)),
+        },
         _ => outcome,
     }
 }

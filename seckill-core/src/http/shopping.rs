@@ -56,7 +56,8 @@ pub(super) async fn purchase(
         let why = format!("{} is not in 1 to {MAX_LIMIT}", body.quantity);
         return Err(Problem::new(ProblemKind::INVALID_FIELD, why).field("quantity"));
     }
-    let span = tracing::debug_span!("purchase", request = request.as_ref().map_or("", |r| r.as_str()), product = %product);
+    let span =
+        tracing::debug_span!("purchase", request = request.as_ref().map_or("", |r| r.as_str()), product = %product);
     let ask =
         Ask { buyer: buyer.clone(), key, sale, product, quantity: body.quantity, request, token: body.token, wait };
     async {

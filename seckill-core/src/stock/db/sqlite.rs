@@ -137,9 +137,8 @@ impl StockStore for SqliteStore {
         }
         let count = |verdicts: &Vec<Verdict>| count_verdicts(verdicts);
         let weight = attempts.len();
-        let decide = move |tx: &Connection, ledger: &mut Ledger| {
-            decide::decide(tx, ledger, &attempts, reserve_for, now)
-        };
+        let decide =
+            move |tx: &Connection, ledger: &mut Ledger| decide::decide(tx, ledger, &attempts, reserve_for, now);
         self.writer.run_with_ledger(weight, count, decide).await
     }
 

@@ -110,8 +110,7 @@ async fn consume(
         };
         let (count, started) = (records.len() as u64, Instant::now());
         let progress = progress_of(&records);
-        let (committed, handled) =
-            tokio::join!(consumer.commit(&done), handle(shared, source, records, stop));
+        let (committed, handled) = tokio::join!(consumer.commit(&done), handle(shared, source, records, stop));
         committed?;
         if !handled {
             // Stopped in the middle: the offsets stay where they are.

@@ -191,12 +191,7 @@ fn token_used(tx: &Connection, attempt: &Attempt) -> Result<bool, Fault> {
 }
 
 /// Whether it was inserted: `false` if the key has a decision already.
-fn insert_decision(
-    tx: &Connection,
-    buyer: &BuyerId,
-    key: &IdempotencyKey,
-    decision: &Decision,
-) -> Result<bool, Fault> {
+fn insert_decision(tx: &Connection, buyer: &BuyerId, key: &IdempotencyKey, decision: &Decision) -> Result<bool, Fault> {
     let order = match decision.outcome {
         Outcome::Accepted(order) => Some(order.to_string()),
         _ => None,

@@ -79,7 +79,9 @@ impl StockStore for InlineStore {
         now: Timestamp,
     ) -> Result<Vec<Verdict>, StoreError> {
         self.write(|tx| {
-            let Some(witness) = &self.witness else { return decide::decide_and_settle(tx, &attempts, reserve_for, now) };
+            let Some(witness) = &self.witness else {
+                return decide::decide_and_settle(tx, &attempts, reserve_for, now);
+            };
             let mut verdicts = Vec::with_capacity(attempts.len());
             for attempt in &attempts {
                 witness.before(tx, attempt);

@@ -54,7 +54,8 @@ impl Page {
     /// Takes units from a lease; the ruling has seen that they are there.
     pub(super) fn take_lease(&mut self, lease: LeaseId, n: u64) -> Result<(), Fault> {
         let lent = self.leases.iter_mut().find(|lent| lent.lease == lease);
-        let lent = lent.filter(|lent| lent.consumed + n <= lent.granted).ok_or_else(|| missing("units of the lease"))?;
+        let lent =
+            lent.filter(|lent| lent.consumed + n <= lent.granted).ok_or_else(|| missing("units of the lease"))?;
         lent.consumed += n;
         lent.taken += n;
         self.taken_leased += n;

@@ -109,12 +109,7 @@ impl Writer {
     }
 
     /// As [`Writer::run`], for a command that counts in the transaction's ledger.
-    pub(super) async fn run_with_ledger<T, F>(
-        &self,
-        weight: usize,
-        committed: fn(&T),
-        work: F,
-    ) -> Result<T, StoreError>
+    pub(super) async fn run_with_ledger<T, F>(&self, weight: usize, committed: fn(&T), work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnMut(&Connection, &mut Ledger) -> Result<T, Fault> + Send + 'static,
