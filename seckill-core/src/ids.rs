@@ -28,7 +28,7 @@ impl Ids {
     /// index, so a group of them writes one page of it and not one for each (ADR 0020).
     pub(crate) fn order(&self, now: Timestamp) -> OrderId {
         let moment = u128::from(now.millis().max(0).unsigned_abs());
-        OrderId::from_bits(moment << ORDER_BITS | self.bits() >> (u128::BITS - ORDER_BITS))
+        OrderId::from_bits((moment << ORDER_BITS) | (self.bits() >> (u128::BITS - ORDER_BITS)))
     }
     pub(crate) fn lease(&self) -> LeaseId {
         LeaseId::from_bits(self.bits())

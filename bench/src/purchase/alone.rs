@@ -92,7 +92,7 @@ async fn measure(store: Arc<dyn StockStore>, span: Duration) -> anyhow::Result<f
 fn attempt(sku: &Sku, task: u64, n: u64, now: Timestamp, deadline: Timestamp) -> Result<Attempt, types::Invalid> {
     // As real ids are: the moment, then 80 scattered bits.
     let bits = u128::from(n + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835) ^ (u128::from(task) << 64);
-    let bits = u128::from(now.millis().unsigned_abs()) << 80 | bits >> 48;
+    let bits = (u128::from(now.millis().unsigned_abs()) << 80) | (bits >> 48);
     Ok(Attempt {
         buyer: BuyerId::new(format!("b-{}", (n * 7919) % 20_000))?,
         key: IdempotencyKey::new(format!("k-{task}-{n:x}"))?,

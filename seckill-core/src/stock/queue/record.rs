@@ -202,7 +202,7 @@ mod hex {
             return None;
         }
         for (byte, [high, low]) in hash.iter_mut().zip(pairs) {
-            *byte = digit(*high)? << 4 | digit(*low)?;
+            *byte = (digit(*high)? << 4) | digit(*low)?;
         }
         Some(BodyHash(hash))
     }
