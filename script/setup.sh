@@ -103,6 +103,22 @@ fetch_filebeat() {
     rm -rf "$half"
 }
 
+# Druid's Python clients and other readers of Parquet, for tests that run them unchanged: whole or not there. Where the
+# package index is out of reach the tests say that they skip.
+need_clients() {
+    local to="${XDG_CACHE_HOME:-$HOME/.cache}/seckill/clients" half wanted="$PWD/bench/clients/requirements.txt"
+    if cmp -s "$wanted" "$to/requirements.txt"; then return; fi
+    python3 -c 'import venv, ensurepip' 2>/dev/null || need_packages python3 python3-venv
+    echo "installing the SQL clients"
+    rm -rf "$to"
+    if python3 -m venv "$to" && "$to/bin/pip" install -q --disable-pip-version-check -r "$wanted"; then
+        cp "$wanted" "$to/requirements.txt"
+    else
+        rm -rf "$to"
+        echo "the SQL clients cannot be installed here; their tests skip" >&2
+    fi
+}
+
 # The real servers that tests and `demo --real` start as their own children. Nothing runs after this.
 need_servers() {
     if command -v dpkg >/dev/null; then

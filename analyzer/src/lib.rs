@@ -7,6 +7,7 @@
 pub mod analysis;
 pub mod checkpoint;
 pub mod engine;
+pub mod history;
 mod http;
 pub mod intern;
 pub mod live;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use types::Invalid;
 
 use crate::engine::{MAX_WEIGHT, Rules};
+use crate::history::HistoryOptions;
 use crate::sql::SqlLimits;
 use crate::watermark::Patience;
 
@@ -84,6 +85,8 @@ pub struct Options {
     pub max_pages: usize,
     /// What one query may use.
     pub sql: SqlLimits,
+    /// What is kept on disk of the seconds that are over.
+    pub history: HistoryOptions,
 }
 
 impl Default for Options {
@@ -105,6 +108,7 @@ impl Default for Options {
             checkpoint: Duration::from_secs(5),
             max_pages: 10_000_000,
             sql: SqlLimits::default(),
+            history: HistoryOptions::default(),
         }
     }
 }
@@ -153,6 +157,7 @@ impl Options {
         if !(1..=100_000_000).contains(&self.max_pages) {
             return Err(Invalid::new("max_pages", "is not 1 to 100000000"));
         }
+        self.history.check()?;
         self.sql.check()
     }
 

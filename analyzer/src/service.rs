@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use types::{Clock, Invalid, topics};
 
 use crate::checkpoint::{CheckpointError, CheckpointStore};
+use crate::history::History;
 use crate::live::{HeatSnapshot, LiveHeat};
 use crate::options::Options;
 use crate::sql::SqlOptions;
@@ -36,8 +37,8 @@ pub enum AnalyzerError {
     /// The checkpoint.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
-    /// The listener.
-    #[error("HTTP: {0}")]
+    /// The listener, or the directory of history.
+    #[error("HTTP or history: {0}")]
     Http(#[from] std::io::Error),
 }
 
@@ -59,6 +60,8 @@ pub struct Analyzer {
     router: Router,
     worker: Worker,
     handle: Handle,
+    // And how often it is written.
+    history: Option<(Arc<History>, std::time::Duration)>,
 }
 
 /// What others in this process may see of it. Cheap to clone.
@@ -104,16 +107,23 @@ impl Analyzer {
         let listening = http_kit::bind(options.listen).await?;
         let live = Arc::new(LiveHeat::default());
         let handle = Handle { live: Arc::clone(&live), address: listening.address() };
+        let directory = options.history.directory.clone().unwrap_or_else(|| options.state_dir.join("history"));
+        let history = match options.history.enabled {
+            true => Some(Arc::new(History::open(&directory, options.history.clone())?)),
+            false => None,
+        };
+        let flush = clock.real(options.history.flush);
         let sql = SqlOptions {
             limits: options.sql.clone(),
             clock: Arc::clone(&clock),
             host: Some(listening.address().to_string()),
+            history: history.clone(),
         };
         let sql = crate::sql::router(handle.tables(), sql);
         let guard = crate::http::Guard::new(options.open, authenticator);
         let router = crate::http::router(Arc::clone(&live), sql, guard, extra, &options.sql);
         let worker = Worker::new(options, log, clock, store, live)?;
-        Ok(Self { listening, router, worker, handle })
+        Ok(Self { listening, router, worker, handle, history: history.map(|h| (h, flush)) })
     }
 
     /// For others in this process.
@@ -135,7 +145,19 @@ impl Analyzer {
             stop.cancel();
             worked
         };
-        let (served, worked) = tokio::join!(serve, work);
+        // Its last write comes after the worker's last second.
+        let sealed = CancellationToken::new();
+        let work = async {
+            let worked = work.await;
+            sealed.cancel();
+            worked
+        };
+        let keep = async {
+            if let Some((history, flush)) = self.history {
+                crate::history::keep(history, self.handle.tables(), flush, sealed.clone()).await;
+            }
+        };
+        let (served, worked, ()) = tokio::join!(serve, work, keep);
         worked?;
         Ok(served?)
     }

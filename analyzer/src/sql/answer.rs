@@ -6,6 +6,8 @@ use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, FieldRef};
 use datafusion::arrow::error::ArrowError;
 
+use jiff::tz::TimeZone;
+
 use super::cell::{Cell, write_value};
 use super::error::SqlError;
 use super::options::SqlLimits;
@@ -24,6 +26,12 @@ impl Column {
     pub(super) fn new(name: String, field: &FieldRef) -> Self {
         Self { name, types: TypeNames::of(field.data_type()) }
     }
+
+    /// The same with another SQL type's name.
+    pub(super) fn called(mut self, sql: &'static str) -> Self {
+        self.types.sql = sql;
+        self
+    }
 }
 
 /// A whole answer.
@@ -40,6 +48,7 @@ pub(super) struct Writer {
     format: ResultFormat,
     header: Header,
     stringify_arrays: bool,
+    zone: Option<TimeZone>,
     columns: Vec<Column>,
     /// `"name":` of each column, ready to be copied.
     keys: Vec<Vec<u8>>,
@@ -67,6 +76,7 @@ impl Writer {
             format: request.format,
             header: request.header,
             stringify_arrays: request.stringify_arrays,
+            zone: request.zone.as_ref().map(|z| z.zone.clone()),
             columns,
             keys,
             most_rows: limits.rows,
@@ -125,7 +135,7 @@ impl Writer {
         for row in 0..batch.num_rows() {
             let cells = columns
                 .iter()
-                .map(|c| Cell::at(c.as_ref(), row, self.stringify_arrays))
+                .map(|c| Cell::at(c.as_ref(), row, self.stringify_arrays, self.zone.as_ref()))
                 .collect::<Result<Vec<_>, _>>()
                 .map_err(unseen)?;
             if matches!(self.format, ResultFormat::Object | ResultFormat::ObjectLines) {
@@ -186,13 +196,14 @@ impl Writer {
 
     /// Ends the answer. The lines formats end with an empty line, so that one that was cut off shows.
     pub(super) fn finish(mut self) -> Answer {
-        let (content_type, end): (_, &[u8]) = match self.format {
-            ResultFormat::Object | ResultFormat::Array => ("application/json", b"]\n"),
-            ResultFormat::ObjectLines | ResultFormat::ArrayLines => ("text/plain", b"\n\n"),
-            ResultFormat::Csv => ("text/csv", b"\n"),
+        let end: &[u8] = match self.format {
+            ResultFormat::Object | ResultFormat::Array => b"]\n",
+            ResultFormat::ObjectLines | ResultFormat::ArrayLines => b"\n\n",
+            ResultFormat::Csv => b"\n",
         };
         self.out.extend_from_slice(end);
-        Answer { body: self.out, content_type, header_included: self.header.names, rows: self.rows }
+        // Whatever the format: Druid says so of all of them.
+        Answer { body: self.out, content_type: "application/json", header_included: self.header.names, rows: self.rows }
     }
 }
 

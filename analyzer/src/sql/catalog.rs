@@ -1,5 +1,5 @@
-//! The names that a query may use: schema `druid` with the live tables, and `INFORMATION_SCHEMA` in
-//! Druid's shape, made once from them.
+//! The names that a query may use: schema `druid` with the live tables, and `INFORMATION_SCHEMA` and `sys` in
+//! Druid's shape, made once from them. Of `sys` there is what one process has: itself.
 
 use std::sync::Arc;
 
@@ -13,12 +13,81 @@ use datafusion::error::Result;
 
 use super::tables::{Heat, LiveTable, Rows, Top};
 use super::types::TypeNames;
+use crate::history::History;
 use crate::tables::LiveTables;
 
 /// The one catalog and the default schema in it.
 pub(super) const DRUID: &str = "druid";
 /// The schema that describes all.
 const INFORMATION_SCHEMA: &str = "INFORMATION_SCHEMA";
+/// The schema of Druid's processes.
+const SYS: &str = "sys";
+/// All schemas, in order; Druid has lookups, and clients ask for the schema.
+const SCHEMAS: [&str; 4] = [INFORMATION_SCHEMA, DRUID, "lookup", SYS];
+
+/// Druid's tables of itself: texts, and whole numbers where the name ends with `#`.
+const SYS_TABLES: [(&str, &[&str]); 5] = [
+    (
+        "segments",
+        &[
+            "segment_id",
+            "datasource",
+            "start",
+            "end",
+            "size#",
+            "version",
+            "partition_num#",
+            "num_replicas#",
+            "num_rows#",
+            "is_active#",
+            "is_published#",
+            "is_available#",
+            "is_realtime#",
+            "is_overshadowed#",
+            "shard_spec",
+            "dimensions",
+            "metrics",
+            "last_compaction_state",
+            "replication_factor#",
+        ],
+    ),
+    ("server_segments", &["server", "segment_id"]),
+    (
+        "servers",
+        &[
+            "server",
+            "host",
+            "plaintext_port#",
+            "tls_port#",
+            "server_type",
+            "tier",
+            "curr_size#",
+            "max_size#",
+            "is_leader#",
+            "start_time",
+        ],
+    ),
+    ("supervisors", &["supervisor_id", "state", "detailed_state", "healthy#", "type", "source", "suspended#", "spec"]),
+    (
+        "tasks",
+        &[
+            "task_id",
+            "group_id",
+            "type",
+            "datasource",
+            "created_time",
+            "queue_insertion_time",
+            "status",
+            "runner_status",
+            "duration#",
+            "location",
+            "host",
+            "plaintext_port#",
+            "tls_port#",
+            "error_msg",
+        ],
+    ),
+];
 
 /// The tables of schema `druid`, in order of their names.
 pub(super) const DATASOURCES: [&str; 2] = [Heat::NAME, Top::NAME];
@@ -34,10 +103,15 @@ struct Described {
 }
 
 /// All names over these snapshots.
-pub(super) fn catalogs(tables: &Arc<dyn LiveTables>) -> Result<Arc<dyn CatalogProviderList>> {
+pub(super) fn catalogs(
+    tables: &Arc<dyn LiveTables>,
+    history: Option<&Arc<History>>,
+    host: Option<&str>,
+    functions: &[Routine],
+) -> Result<Arc<dyn CatalogProviderList>> {
     let live: [(&str, Arc<dyn TableProvider>); 2] = [
-        (Heat::NAME, Arc::new(LiveTable::<Heat>::new(tables.clone()))),
-        (Top::NAME, Arc::new(LiveTable::<Top>::new(tables.clone()))),
+        (Heat::NAME, Arc::new(LiveTable::<Heat>::new(tables.clone(), history.cloned()))),
+        (Top::NAME, Arc::new(LiveTable::<Top>::new(tables.clone(), None))),
     ];
     let druid = MemorySchemaProvider::new();
     let mut described = Vec::new();
@@ -46,8 +120,20 @@ pub(super) fn catalogs(tables: &Arc<dyn LiveTables>) -> Result<Arc<dyn CatalogPr
         described.push(Described { schema: DRUID, name: name.to_owned(), kind: "TABLE", table });
     }
 
+    let sys = MemorySchemaProvider::new();
+    for (name, columns) in SYS_TABLES {
+        let batch = system(name, columns, host)?;
+        let table: Arc<dyn TableProvider> = Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?);
+        sys.register_table(name.to_owned(), table.clone())?;
+        described.push(Described { schema: SYS, name: name.to_owned(), kind: "SYSTEM_TABLE", table });
+    }
+
     // The descriptions describe themselves too: their columns first, then their rows.
     let information = MemorySchemaProvider::new();
+    let listed = routines(functions)?;
+    let table: Arc<dyn TableProvider> = Arc::new(MemTable::try_new(listed.schema(), vec![vec![listed]])?);
+    information.register_table("ROUTINES".to_owned(), table.clone())?;
+    described.push(Described { schema: INFORMATION_SCHEMA, name: "ROUTINES".to_owned(), kind: "SYSTEM_TABLE", table });
     let descriptions: [(&str, Describe); 3] = [("COLUMNS", columns), ("SCHEMATA", schemata), ("TABLES", table_names)];
     for (name, make) in descriptions {
         let table: Arc<dyn TableProvider> = Arc::new(MemTable::try_new(make(&[])?.schema(), vec![vec![]])?);
@@ -62,6 +148,7 @@ pub(super) fn catalogs(tables: &Arc<dyn LiveTables>) -> Result<Arc<dyn CatalogPr
     let catalog = MemoryCatalogProvider::new();
     catalog.register_schema(DRUID, Arc::new(druid))?;
     catalog.register_schema(INFORMATION_SCHEMA, Arc::new(information))?;
+    catalog.register_schema(SYS, Arc::new(sys))?;
     let list = MemoryCatalogProviderList::new();
     list.register_catalog(DRUID.to_owned(), Arc::new(catalog));
     Ok(Arc::new(list))
@@ -76,7 +163,7 @@ fn batch(columns: Vec<(&'static str, ArrayRef)>) -> Result<RecordBatch> {
 }
 
 fn schemata(described: &[Described]) -> Result<RecordBatch> {
-    let names: Vec<_> = if described.is_empty() { vec![] } else { vec![INFORMATION_SCHEMA, DRUID] };
+    let names: Vec<_> = if described.is_empty() { vec![] } else { SCHEMAS.to_vec() };
     let none = || text(names.iter().map(|_| None::<&str>));
     batch(vec![
         ("CATALOG_NAME", text(names.iter().map(|_| Some(DRUID)))),
@@ -87,6 +174,45 @@ fn schemata(described: &[Described]) -> Result<RecordBatch> {
         ("DEFAULT_CHARACTER_SET_NAME", none()),
         ("SQL_PATH", none()),
     ])
+}
+
+/// A function that queries may call.
+pub(super) struct Routine {
+    pub name: String,
+    pub aggregates: bool,
+}
+
+fn routines(functions: &[Routine]) -> Result<RecordBatch> {
+    let each = |value: &'static str| text(functions.iter().map(|_| Some(value)));
+    batch(vec![
+        ("ROUTINE_CATALOG", each(DRUID)),
+        ("ROUTINE_SCHEMA", each(INFORMATION_SCHEMA)),
+        ("ROUTINE_NAME", text(functions.iter().map(|f| Some(f.name.to_uppercase())))),
+        ("ROUTINE_TYPE", each("FUNCTION")),
+        ("IS_AGGREGATOR", text(functions.iter().map(|f| Some(if f.aggregates { "YES" } else { "NO" })))),
+        ("SIGNATURES", text(functions.iter().map(|_| None::<&str>))),
+    ])
+}
+
+/// A table of `sys`: `servers` has this process, the others are empty.
+fn system(name: &str, columns: &[&'static str], host: Option<&str>) -> Result<RecordBatch> {
+    let (server, port) = host.and_then(|h| h.rsplit_once(':')).unwrap_or(("localhost", "8888"));
+    let row = usize::from(name == "servers");
+    let whole = |n: i64| -> ArrayRef { Arc::new(Int64Array::from(vec![n; row])) };
+    let word = |t: Option<&str>| text(std::iter::repeat_n(t, row));
+    let column = |name: &&'static str| match *name {
+        "server" => ("server", word(Some(&format!("{server}:{port}")))),
+        "host" => ("host", word(Some(server))),
+        "server_type" => ("server_type", word(Some("broker"))),
+        "plaintext_port#" => ("plaintext_port", whole(port.parse().unwrap_or(8888))),
+        "tls_port#" => ("tls_port", whole(-1)),
+        "is_leader#" => ("is_leader", whole(1)),
+        other => match other.strip_suffix('#') {
+            Some(name) => (name, whole(0)),
+            None => (other, word(None)),
+        },
+    };
+    batch(columns.iter().map(column).collect())
 }
 
 fn table_names(described: &[Described]) -> Result<RecordBatch> {
@@ -119,7 +245,8 @@ fn columns(described: &[Described]) -> Result<RecordBatch> {
                 table: d.name.clone(),
                 column: f.name().clone(),
                 position,
-                nullable: f.is_nullable(),
+                // Druid says so of every column but the time.
+                nullable: d.schema != DRUID || f.name() != "__time",
                 kind: f.data_type().clone(),
                 names: TypeNames::of(f.data_type()),
             });
@@ -127,14 +254,14 @@ fn columns(described: &[Described]) -> Result<RecordBatch> {
     }
     let none = || text(rows.iter().map(|_| None::<&str>));
     let integers = |of: fn(&Row) -> Option<i64>| -> ArrayRef { Arc::new(Int64Array::from_iter(rows.iter().map(of))) };
-    let is_text = |r: &Row| r.kind == DataType::Utf8;
+    let is_text = |r: &Row| matches!(r.kind, DataType::Utf8 | DataType::Utf8View);
     batch(vec![
         ("TABLE_CATALOG", text(rows.iter().map(|_| Some(DRUID)))),
         ("TABLE_SCHEMA", text(rows.iter().map(|r| Some(r.schema)))),
         ("TABLE_NAME", text(rows.iter().map(|r| Some(&r.table)))),
         ("COLUMN_NAME", text(rows.iter().map(|r| Some(&r.column)))),
         ("ORDINAL_POSITION", integers(|r| Some(r.position))),
-        ("COLUMN_DEFAULT", none()),
+        ("COLUMN_DEFAULT", text(rows.iter().map(|_| Some("")))),
         ("IS_NULLABLE", text(rows.iter().map(|r| Some(if r.nullable { "YES" } else { "NO" })))),
         ("DATA_TYPE", text(rows.iter().map(|r| Some(r.names.sql)))),
         ("CHARACTER_MAXIMUM_LENGTH", none()),

@@ -11,7 +11,10 @@ use datafusion::arrow::datatypes::{
 };
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::util::display::array_value_to_string;
+use jiff::tz::TimeZone;
 use types::Timestamp;
+
+use super::functions::shown;
 
 /// A value ready to be written.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,12 +32,22 @@ pub(super) enum Cell<'a> {
 const DAY: i64 = 86_400_000;
 
 impl<'a> Cell<'a> {
-    /// The value of `row`. A list becomes a string that holds JSON if `stringify_arrays`.
-    pub(super) fn at(array: &'a dyn Array, row: usize, stringify_arrays: bool) -> Result<Self, ArrowError> {
+    /// The value of `row`, times on the clocks of `zone`. A list becomes a string that holds JSON if
+    /// `stringify_arrays`.
+    pub(super) fn at(
+        array: &'a dyn Array,
+        row: usize,
+        stringify_arrays: bool,
+        zone: Option<&TimeZone>,
+    ) -> Result<Self, ArrowError> {
         if array.is_null(row) {
             return Ok(Self::Null);
         }
-        let time = |ms: i64| Self::Text(Timestamp::from_millis(ms).to_string().into());
+        let time = |ms: i64| {
+            let zoned = zone.and_then(|z| shown(ms, z, "Z"));
+            Self::Text(zoned.unwrap_or_else(|| Timestamp::from_millis(ms).to_string()).into())
+        };
+        let day = |ms: i64| Self::Text(Timestamp::from_millis(ms).to_string().into());
         Ok(match array.data_type() {
             DataType::Null => Self::Null,
             DataType::Boolean => Self::Boolean(array.as_boolean().value(row)),
@@ -55,8 +68,8 @@ impl<'a> Cell<'a> {
             DataType::Utf8 => Self::Text(array.as_string::<i32>().value(row).into()),
             DataType::LargeUtf8 => Self::Text(array.as_string::<i64>().value(row).into()),
             DataType::Utf8View => Self::Text(array.as_string_view().value(row).into()),
-            DataType::Date32 => time(i64::from(array.as_primitive::<Date32Type>().value(row)).saturating_mul(DAY)),
-            DataType::Date64 => time(array.as_primitive::<Date64Type>().value(row)),
+            DataType::Date32 => day(i64::from(array.as_primitive::<Date32Type>().value(row)).saturating_mul(DAY)),
+            DataType::Date64 => day(array.as_primitive::<Date64Type>().value(row)),
             DataType::Timestamp(unit, _) => time(match unit {
                 TimeUnit::Second => array.as_primitive::<TimestampSecondType>().value(row).saturating_mul(1000),
                 TimeUnit::Millisecond => array.as_primitive::<TimestampMillisecondType>().value(row),
@@ -79,7 +92,7 @@ impl<'a> Cell<'a> {
             if i > 0 {
                 out.push(b',');
             }
-            Cell::at(items, i, false)?.write_json(&mut out);
+            Cell::at(items, i, false, None)?.write_json(&mut out);
         }
         out.push(b']');
         let text = String::from_utf8_lossy(&out).into_owned();
@@ -143,7 +156,7 @@ mod tests {
 
     fn json(array: &dyn Array) -> String {
         let mut out = Vec::new();
-        Cell::at(array, 0, true).unwrap().write_json(&mut out);
+        Cell::at(array, 0, true, None).unwrap().write_json(&mut out);
         String::from_utf8(out).unwrap()
     }
 

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use datafusion::arrow::array::{RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
-use datafusion::catalog::CatalogProviderList;
 use datafusion::error::{DataFusionError, Result as PlanResult};
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::GreedyMemoryPool;
@@ -25,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use types::Timestamp;
 
 use super::answer::{Answer, Column, Writer};
-use super::catalog::{DRUID, catalogs};
+use super::catalog::{DRUID, Routine, catalogs};
 use super::error::SqlError;
 use super::functions;
 use super::options::{SqlLimits, SqlOptions};
@@ -38,11 +37,9 @@ use crate::tables::LiveTables;
 /// is ever committed.
 pub(super) const STACK: usize = 64 * 1024 * 1024;
 
-/// Functions that make much out of little, outside of what the memory limit sees.
-const WITHHELD: [&str; 12] = [
-    "repeat",
-    "lpad",
-    "rpad",
+/// Functions that make much out of little, outside of what the memory limit sees. (Our `repeat`, `lpad` and `rpad`,
+/// which take the place of DataFusion's, are bounded.)
+const WITHHELD: [&str; 9] = [
     "array_repeat",
     "list_repeat",
     "range",
@@ -73,7 +70,7 @@ impl Engine {
     pub(super) fn new(tables: &Arc<dyn LiveTables>, options: SqlOptions) -> PlanResult<Self> {
         let limits = &options.limits;
         Ok(Self {
-            base: session(catalogs(tables)?)?,
+            base: session(tables, &options)?,
             admitted: Arc::new(Semaphore::new(limits.concurrent + limits.waiting)),
             running: Arc::new(Semaphore::new(limits.concurrent)),
             active: Arc::default(),
@@ -191,7 +188,7 @@ impl Drop for Entry {
 }
 
 /// What every query's session begins as.
-fn session(catalogs: Arc<dyn CatalogProviderList>) -> PlanResult<SessionState> {
+fn session(tables: &Arc<dyn LiveTables>, given: &SqlOptions) -> PlanResult<SessionState> {
     // One partition: the query stays on its own thread. Druid keeps the case of names and sorts null first.
     let mut config = SessionConfig::new()
         .with_create_default_catalog_and_schema(false)
@@ -201,16 +198,21 @@ fn session(catalogs: Arc<dyn CatalogProviderList>) -> PlanResult<SessionState> {
     options.sql_parser.enable_ident_normalization = false;
     options.sql_parser.default_null_ordering = "nulls_min".to_owned();
     options.execution.enable_recursive_ctes = false;
-    let scalars = SessionStateDefaults::default_scalar_functions()
+    let scalars: Vec<_> = SessionStateDefaults::default_scalar_functions()
         .into_iter()
         .filter(|f| !WITHHELD.contains(&f.name()))
         .collect();
+    let aggregates = SessionStateDefaults::default_aggregate_functions();
+    let routine = |name: &str, aggregates| Routine { name: name.to_owned(), aggregates };
+    let mut routines: Vec<_> = scalars.iter().map(|f| routine(f.name(), false)).collect();
+    routines.extend(functions::constant().iter().map(|f| routine(f.name(), false)));
+    routines.extend(aggregates.iter().map(|f| routine(f.name(), true)));
     let mut state = SessionStateBuilder::new()
         .with_config(config)
-        .with_catalog_list(catalogs)
+        .with_catalog_list(catalogs(tables, given.history.as_ref(), given.host.as_deref(), &routines)?)
         .with_expr_planners(SessionStateDefaults::default_expr_planners())
         .with_scalar_functions(scalars)
-        .with_aggregate_functions(SessionStateDefaults::default_aggregate_functions())
+        .with_aggregate_functions(aggregates)
         .with_window_functions(SessionStateDefaults::default_window_functions())
         .build();
     for function in functions::constant() {
@@ -226,7 +228,7 @@ async fn execute(
     cancelled: &CancellationToken,
     request: &SqlRequest,
 ) -> Result<Answer, SqlError> {
-    let statement = Statement::read(&request.query, &request.parameters)?;
+    let statement = Statement::read(&request.query, &request.parameters, request.zone.as_ref())?;
     // Nothing spills: a disk shared with the checkpoint is not a query's to fill.
     let runtime = RuntimeEnvBuilder::new()
         .with_memory_pool(Arc::new(GreedyMemoryPool::new(limits.memory_bytes)))
@@ -258,7 +260,14 @@ async fn execute(
 
 fn columns(statement: &Statement, plan: &LogicalPlan) -> Vec<Column> {
     let fields = plan.schema().fields().iter().enumerate();
-    fields.map(|(i, f)| Column::new(statement.output_name(i, f.name()), f)).collect()
+    let column = |(i, f): (usize, &FieldRef)| {
+        let column = Column::new(statement.output_name(i, f.name()), f);
+        match statement.output_type(i) {
+            Some(sql) if !f.data_type().is_null() => column.called(sql),
+            _ => column,
+        }
+    };
+    fields.map(column).collect()
 }
 
 /// `EXPLAIN PLAN FOR`: Druid's three columns; the plan is DataFusion's, as text.

@@ -2,7 +2,7 @@
 //! query's own. It reads snapshots only; it must never write, and never wait for or delay the engine.
 //!
 //! A request's way: `http` → `request` → `engine` (admission, limits, cancel) → `statement`
-//! (parse, read-only gate, tree rewrites) → `functions`, `tables` → `stop` → `answer` (row formats).
+//! (parse, read-only gate, `spelling` on the tree) → `functions`, `tables` → `stop` → `answer` (row formats).
 
 mod answer;
 mod catalog;
@@ -13,8 +13,10 @@ mod functions;
 mod http;
 pub mod metrics;
 mod options;
+mod output;
 mod period;
 mod request;
+mod spelling;
 mod statement;
 mod stop;
 mod tables;

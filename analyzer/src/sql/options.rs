@@ -7,6 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use types::{Clock, Invalid};
 
+use crate::history::History;
+
 /// Longest time a query may be given: beyond it a dashboard has long given up, and the thread is wasted.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// Most queries at once that may be configured: each has a thread with its own stack.
@@ -82,12 +84,14 @@ pub struct SqlOptions {
     pub clock: Arc<dyn Clock>,
     /// `host:port` that errors name, as Druid's do; null in the answer if absent.
     pub host: Option<String>,
+    /// Seconds that are on disk, shown with the live ones as one table.
+    pub history: Option<Arc<History>>,
 }
 
 impl SqlOptions {
     /// Default limits with this clock.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { limits: SqlLimits::default(), clock, host: None }
+        Self { limits: SqlLimits::default(), clock, host: None, history: None }
     }
 }
 

@@ -1,5 +1,5 @@
-//! ISO-8601 periods and the floor and ceiling of a moment by them, in UTC, as Druid's granularities
-//! count. Pure arithmetic; it knows no table and no clock.
+//! ISO-8601 periods and the floor and ceiling of a moment by them, in UTC or on a zone's clocks, as
+//! Druid's granularities count. Pure arithmetic; it knows no table and no clock.
 
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -26,40 +26,46 @@ impl Period {
     /// Parses `PT1M`, `P1D`, `P1W`, `P3M`, `P1Y`, `PT1H30M`. Years or months together with shorter
     /// units are refused: such a period has no fixed grid.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let refuse = |why: &str| Err(format!("{text:?} is not a usable ISO-8601 period: {why}"));
-        let Some(rest) = text.strip_prefix('P') else { return refuse("it must begin with P") };
-        let (date, time) = match rest.split_once('T') {
-            Some((_, "")) => return refuse("nothing follows T"),
-            Some((date, time)) => (date, time),
-            None => (rest, ""),
-        };
-        let (mut months, mut millis) = (0_i64, 0_i64);
-        let date_units = [('Y', 12, true), ('M', 1, true), ('W', WEEK, false), ('D', DAY, false)];
-        let time_units = [('H', HOUR, false), ('M', MINUTE, false), ('S', SECOND, false)];
-        for (mut part, units) in [(date, &date_units[..]), (time, &time_units[..])] {
-            let mut allowed = units.iter();
-            while !part.is_empty() {
-                let digits = part.bytes().take_while(u8::is_ascii_digit).count();
-                let (number, tail) = part.split_at(digits);
-                let unit = tail.chars().next();
-                // Each unit once and in this order, as ISO-8601 has it.
-                let found = allowed.by_ref().find(|(name, ..)| Some(*name) == unit);
-                let (Ok(number), Some((_, scale, calendar))) = (number.parse::<i64>(), found) else {
-                    return refuse("expected numbers with the units Y M W D, then T and H M S");
-                };
-                let sum = if *calendar { &mut months } else { &mut millis };
-                match number.checked_mul(*scale).and_then(|n| sum.checked_add(n)) {
-                    Some(n) => *sum = n,
-                    None => return refuse("it is too long"),
-                }
-                part = &tail[1..];
+        match Parts::parse(text)? {
+            Parts { months, days: 0, millis: 0 } => Ok(Self::Months(months)),
+            Parts { months: 0, days, millis } => match days.checked_mul(DAY).and_then(|d| d.checked_add(millis)) {
+                Some(length) => Ok(Self::Millis(length)),
+                None => Err(format!("{text:?} is not a usable ISO-8601 period: it is too long")),
+            },
+            _ => Err(format!(
+                "{text:?} is not a usable ISO-8601 period: years or months cannot be combined with shorter units"
+            )),
+        }
+    }
+
+    /// The same as `floor`, on the clocks of `zone`: days, weeks and months begin there, hours do not care.
+    pub(super) fn floor_in(self, t: i64, origin: Option<i64>, zone: &TimeZone) -> Option<i64> {
+        match self {
+            Self::Millis(length) if length % DAY != 0 => {
+                // The grid of a single unit is the local clock's, of several the local epoch's.
+                let single = [SECOND, MINUTE, HOUR].contains(&length) && origin.is_none();
+                let base = if single { -local_offset(t, zone)? } else { to_instant(0, zone)? };
+                self.floor(t, Some(origin.unwrap_or(base)))
+            }
+            _ => {
+                let origin = origin.map(|o| to_local(o, zone)).map_or(Some(None), |o| Some(Some(o?)))?;
+                to_instant(self.floor(to_local(t, zone)?, origin)?, zone)
             }
         }
-        match (months, millis) {
-            (0, 0) => refuse("it is empty"),
-            (months, 0) => Ok(Self::Months(months)),
-            (0, millis) => Ok(Self::Millis(millis)),
-            _ => refuse("years or months cannot be combined with shorter units"),
+    }
+
+    /// The same as `ceil`, on the clocks of `zone`.
+    pub(super) fn ceil_in(self, t: i64, origin: Option<i64>, zone: &TimeZone) -> Option<i64> {
+        let floor = self.floor_in(t, origin, zone)?;
+        if floor == t {
+            return Some(t);
+        }
+        match self {
+            Self::Millis(length) if length % DAY != 0 => floor.checked_add(length),
+            _ => {
+                let origin = origin.map(|o| to_local(o, zone)).map_or(Some(None), |o| Some(Some(o?)))?;
+                to_instant(self.ceil(to_local(t, zone)?, origin)?, zone)
+            }
         }
     }
 
@@ -105,6 +111,93 @@ impl Period {
             }
         }
     }
+}
+
+/// What a period is made of; what a moment is moved by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Parts {
+    months: i64,
+    days: i64,
+    millis: i64,
+}
+
+impl Parts {
+    /// Parses an ISO-8601 period of whole numbers, each unit once and in order.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let refuse = |why: &str| Err(format!("{text:?} is not a usable ISO-8601 period: {why}"));
+        let Some(rest) = text.strip_prefix('P') else { return refuse("it must begin with P") };
+        let (date, time) = match rest.split_once('T') {
+            Some((_, "")) => return refuse("nothing follows T"),
+            Some((date, time)) => (date, time),
+            None => (rest, ""),
+        };
+        let mut sums = [0_i64; 3];
+        let date_units = [('Y', 12, 0), ('M', 1, 0), ('W', 7, 1), ('D', 1, 1)];
+        let time_units = [('H', HOUR, 2), ('M', MINUTE, 2), ('S', SECOND, 2)];
+        for (mut part, units) in [(date, &date_units[..]), (time, &time_units[..])] {
+            let mut allowed = units.iter();
+            while !part.is_empty() {
+                let digits = part.bytes().take_while(u8::is_ascii_digit).count();
+                let (number, tail) = part.split_at(digits);
+                let unit = tail.chars().next();
+                // Each unit once and in this order, as ISO-8601 has it.
+                let found = allowed.by_ref().find(|(name, ..)| Some(*name) == unit);
+                let (Ok(number), Some((_, scale, sum))) = (number.parse::<i64>(), found) else {
+                    return refuse("expected numbers with the units Y M W D, then T and H M S");
+                };
+                match number.checked_mul(*scale).and_then(|n| sums[*sum].checked_add(n)) {
+                    Some(n) => sums[*sum] = n,
+                    None => return refuse("it is too long"),
+                }
+                part = &tail[1..];
+            }
+        }
+        let [months, days, millis] = sums;
+        if sums == [0; 3] { refuse("it is empty") } else { Ok(Self { months, days, millis }) }
+    }
+
+    /// `t` moved by `steps` of it: months and days on the clocks of `zone`, the rest exactly. `None` if that is
+    /// outside the calendar.
+    pub(super) fn shift(self, t: i64, steps: i64, zone: &TimeZone) -> Option<i64> {
+        let (months, days) = (self.months.checked_mul(steps)?, self.days.checked_mul(steps)?);
+        let exact = self.millis.checked_mul(steps)?;
+        if months == 0 && days == 0 {
+            return t.checked_add(exact);
+        }
+        let local = civil(to_local(t, zone)?)?;
+        let moved = local.checked_add(Span::new().try_months(months).ok()?).ok()?;
+        let moved = moved.checked_add(Span::new().try_days(days).ok()?).ok()?;
+        to_instant(millis(moved)?, zone)?.checked_add(exact)
+    }
+}
+
+/// What the clocks of `zone` show at `t`, as if they were in UTC.
+pub(super) fn to_local(t: i64, zone: &TimeZone) -> Option<i64> {
+    t.checked_add(local_offset(t, zone)?)
+}
+
+/// When the clocks of `zone` show `local`; in a gap the later, twice the earlier, as Java's calendars do.
+pub(super) fn to_instant(local: i64, zone: &TimeZone) -> Option<i64> {
+    zone.to_ambiguous_timestamp(civil(local)?).compatible().ok().map(|t| t.as_millisecond())
+}
+
+fn local_offset(t: i64, zone: &TimeZone) -> Option<i64> {
+    let at = jiff::Timestamp::from_millisecond(t).ok()?;
+    Some(i64::from(zone.to_offset(at).seconds()) * 1000)
+}
+
+/// A zone by its IANA name, or an offset as `+08:00`.
+pub(super) fn zone(name: &str) -> Option<TimeZone> {
+    if ["UTC", "Etc/UTC", "Z", "Zulu", "GMT"].contains(&name) {
+        return Some(TimeZone::UTC);
+    }
+    if let Some(rest) = name.strip_prefix(['+', '-']) {
+        let (hours, minutes) = rest.split_once(':')?;
+        let seconds = hours.parse::<i32>().ok()?.checked_mul(3600)? + minutes.parse::<i32>().ok()?.checked_mul(60)?;
+        let seconds = if name.starts_with('-') { -seconds } else { seconds };
+        return jiff::tz::Offset::from_seconds(seconds).ok().map(TimeZone::fixed);
+    }
+    TimeZone::get(name).ok()
 }
 
 fn civil(ms: i64) -> Option<DateTime> {

@@ -3,18 +3,29 @@
 
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use types::Timestamp;
 
 use super::error::SqlError;
+use super::period;
 
 /// Longest query id that is carried back in a header.
 const LONGEST_ID: usize = 256;
 /// Most parameters of one query; more than any client binds, few enough to copy.
 const MOST_PARAMETERS: usize = 1000;
-/// Names of the one time zone that queries run in.
+/// Names of the zone that needs no word.
 const UTC_NAMES: [&str; 6] = ["UTC", "Etc/UTC", "Z", "Zulu", "GMT", "+00:00"];
+
+/// The clocks that a query's times are on.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Zone {
+    /// As the client named it.
+    pub name: String,
+    /// What it is.
+    pub zone: TimeZone,
+}
 
 /// How rows are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -91,6 +102,8 @@ pub(super) struct SqlRequest {
     pub outer_limit: Option<usize>,
     /// `context.sqlStringifyArrays`, true unless said otherwise.
     pub stringify_arrays: bool,
+    /// `context.sqlTimeZone`, if it is not UTC.
+    pub zone: Option<Zone>,
 }
 
 #[derive(Deserialize)]
@@ -160,12 +173,19 @@ impl SqlRequest {
         let parameters =
             parameters.into_iter().enumerate().map(|(i, p)| Parameter::read(i, p)).collect::<Result<Vec<_>, _>>()?;
         let context = wire.context.unwrap_or_default();
-        if let Some(zone) = text(&context, "sqlTimeZone")?.filter(|z| !UTC_NAMES.contains(&z.as_str())) {
-            return Err(SqlError::Invalid(format!(
-                "Query context [sqlTimeZone] is [{}]; only UTC is supported",
-                short(&zone)
-            )));
-        }
+        let zone = text(&context, "sqlTimeZone")?.filter(|z| !UTC_NAMES.contains(&z.as_str()));
+        let zone = match zone {
+            None => None,
+            Some(name) => match period::zone(&name) {
+                Some(zone) => Some(Zone { name, zone }),
+                None => {
+                    return Err(SqlError::Invalid(format!(
+                        "Query context [sqlTimeZone] is [{}]; give a zone's name, for example Europe/Berlin",
+                        short(&name)
+                    )));
+                }
+            },
+        };
         let id = text(&context, "sqlQueryId")?;
         if let Some(id) = &id {
             let printable = id.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
@@ -184,6 +204,7 @@ impl SqlRequest {
             timeout: count(&context, "timeout")?.filter(|ms| *ms > 0).map(Duration::from_millis),
             outer_limit: count(&context, "sqlOuterLimit")?.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
             stringify_arrays: flag(&context, "sqlStringifyArrays")?.unwrap_or(true),
+            zone,
         })
     }
 }
@@ -301,7 +322,7 @@ mod tests {
             r#"{"query":"x","sqlTypesHeader":true}"#,
             r#"{"query":"x","context":{"timeout":-1}}"#,
             r#"{"query":"x","context":{"timeout":"soon"}}"#,
-            r#"{"query":"x","context":{"sqlTimeZone":"Asia/Tokyo"}}"#,
+            r#"{"query":"x","context":{"sqlTimeZone":"Nowhere/Here"}}"#,
             r#"{"query":"x","context":{"sqlQueryId":"a\nb"}}"#,
             r#"{"query":"x","context":{"sqlQueryId":7}}"#,
             r#"{"query":"x","parameters":[null]}"#,

@@ -5,9 +5,8 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    CeilFloorKind, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
-    FunctionArguments, Ident, ObjectName, Query, Select, SelectItem, SetExpr, UnaryOperator, Value, VisitMut,
-    VisitorMut,
+    Expr, Fetch, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, LimitClause,
+    ObjectName, Query, Select, SelectItem, SetExpr, Value, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::Dialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
@@ -15,7 +14,9 @@ use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
 use super::error::SqlError;
-use super::request::Parameter;
+use super::output;
+use super::request::{Parameter, Zone};
+use super::spelling::rewritten;
 
 /// Most operators and chaining keywords: `a AND b AND …` grows a tree as deep as it is long, and every
 /// walk over it uses the stack of the query's thread.
@@ -36,6 +37,8 @@ pub(super) struct Statement {
     pub explain: bool,
     /// Tables named, for `EXPLAIN`'s resources.
     pub relations: BTreeSet<String>,
+    /// Calcite's names of the outermost columns' types, where Arrow's say less.
+    types: Vec<Option<&'static str>>,
     /// The outermost columns have no names of their own.
     values: bool,
 }
@@ -64,7 +67,7 @@ impl Dialect for DruidDialect {
 
 impl Statement {
     /// Reads one query and binds its parameters.
-    pub(super) fn read(text: &str, parameters: &[Parameter]) -> Result<Self, SqlError> {
+    pub(super) fn read(text: &str, parameters: &[Parameter], zone: Option<&Zone>) -> Result<Self, SqlError> {
         let tokens = Tokenizer::new(&DruidDialect, text)
             .tokenize_with_location()
             .map_err(|e| SqlError::Invalid(e.to_string()))?;
@@ -100,12 +103,18 @@ impl Statement {
                 rest.span.start
             )));
         }
-        let mut rewrite = Rewrite { parameters, relations: BTreeSet::new(), named: 0 };
+        let types = output::names(&query, parameters);
+        let mut rewrite = Rewrite { parameters, zone, relations: BTreeSet::new(), named: 0 };
         if let ControlFlow::Break(error) = query.visit(&mut rewrite) {
             return Err(error);
         }
         let values = matches!(*query.body, SetExpr::Values(_));
-        Ok(Self { query, explain, relations: rewrite.relations, values })
+        Ok(Self { query, explain, relations: rewrite.relations, types, values })
+    }
+
+    /// Calcite's name of the type of the output column at `index`, if Arrow's says less.
+    pub(super) fn output_type(&self, index: usize) -> Option<&'static str> {
+        self.types.get(index).copied().flatten()
     }
 
     /// The name that a client sees for the output column at `index` (from 0).
@@ -191,6 +200,7 @@ fn chains(token: &Token) -> bool {
 
 struct Rewrite<'a> {
     parameters: &'a [Parameter],
+    zone: Option<&'a Zone>,
     relations: BTreeSet<String>,
     named: usize,
 }
@@ -202,6 +212,7 @@ impl VisitorMut for Rewrite<'_> {
         if !query.locks.is_empty() {
             return ControlFlow::Break(refused("FOR UPDATE"));
         }
+        fetch_as_limit(query);
         only_reads(&query.body)
     }
 
@@ -220,12 +231,28 @@ impl VisitorMut for Rewrite<'_> {
     }
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
-        match rewritten(expr, self.parameters) {
+        match rewritten(expr, self.parameters, self.zone) {
             Ok(Some(new)) => *expr = new,
             Ok(None) => {}
             Err(error) => return ControlFlow::Break(error),
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// `FETCH NEXT n ROWS ONLY` is `LIMIT n` in other words.
+fn fetch_as_limit(query: &mut Query) {
+    if !matches!(&query.fetch, Some(Fetch { with_ties: false, percent: false, .. })) {
+        return;
+    }
+    let rows = query
+        .fetch
+        .take()
+        .and_then(|f| f.quantity)
+        .unwrap_or_else(|| Expr::value(Value::Number("1".to_owned(), false)));
+    match &mut query.limit_clause {
+        Some(LimitClause::LimitOffset { limit, .. }) => *limit = Some(rows),
+        other => *other = Some(LimitClause::LimitOffset { limit: Some(rows), offset: None, limit_by: vec![] }),
     }
 }
 
@@ -275,44 +302,8 @@ fn bare(mut expr: &Expr) -> &Expr {
     expr
 }
 
-fn rewritten(expr: &mut Expr, parameters: &[Parameter]) -> Result<Option<Expr>, SqlError> {
-    match expr {
-        Expr::Floor { expr, field: CeilFloorKind::DateTimeField(unit) } if *unit != DateTimeField::NoDateTime => {
-            rounded("TIME_FLOOR", expr, unit).map(Some)
-        }
-        Expr::Ceil { expr, field: CeilFloorKind::DateTimeField(unit) } if *unit != DateTimeField::NoDateTime => {
-            rounded("TIME_CEIL", expr, unit).map(Some)
-        }
-        Expr::Value(value) => match &value.value {
-            Value::Placeholder(name) => {
-                let number = name.strip_prefix('?').and_then(|n| n.parse::<usize>().ok());
-                let bound = number.and_then(|n| parameters.get(n.checked_sub(1)?));
-                let bound = bound.ok_or_else(|| SqlError::Invalid(format!("Parameter {name} is not bound")))?;
-                Ok(Some(literal(bound)))
-            }
-            _ => Ok(None),
-        },
-        _ => Ok(None),
-    }
-}
-
-fn rounded(function: &str, expr: &mut Expr, unit: &DateTimeField) -> Result<Expr, SqlError> {
-    let period = match unit {
-        DateTimeField::Second => "PT1S",
-        DateTimeField::Minute => "PT1M",
-        DateTimeField::Hour => "PT1H",
-        DateTimeField::Day => "P1D",
-        DateTimeField::Week(None) => "P1W",
-        DateTimeField::Month => "P1M",
-        DateTimeField::Quarter => "P3M",
-        DateTimeField::Year => "P1Y",
-        other => return Err(SqlError::Invalid(format!("Cannot round a time to {other}"))),
-    };
-    let inner = std::mem::replace(expr, Expr::value(Value::Null));
-    Ok(call(function, vec![inner, Expr::value(Value::SingleQuotedString(period.to_owned()))]))
-}
-
-fn call(name: &str, arguments: Vec<Expr>) -> Expr {
+/// A plain call of a function.
+pub(super) fn call(name: &str, arguments: Vec<Expr>) -> Expr {
     Expr::Function(Function {
         name: ObjectName::from(vec![Ident::new(name)]),
         uses_odbc_syntax: false,
@@ -329,33 +320,13 @@ fn call(name: &str, arguments: Vec<Expr>) -> Expr {
     })
 }
 
-/// A bound value as a literal of the tree: it is never parsed as SQL.
-fn literal(parameter: &Parameter) -> Expr {
-    let number = |magnitude: String, negative: bool| {
-        let value = Expr::value(Value::Number(magnitude, false));
-        if negative { Expr::UnaryOp { op: UnaryOperator::Minus, expr: Box::new(value) } } else { value }
-    };
-    match parameter {
-        Parameter::Null => Expr::value(Value::Null),
-        Parameter::Boolean(b) => Expr::value(Value::Boolean(*b)),
-        Parameter::Integer(n) => number(n.unsigned_abs().to_string(), *n < 0),
-        // With exponent, so that a whole number stays a DOUBLE.
-        Parameter::Double(n) => number(format!("{:e}", n.abs()), n.is_sign_negative()),
-        Parameter::Text(text) => Expr::value(Value::SingleQuotedString(text.clone())),
-        Parameter::Time(at) => {
-            let ms = at.millis();
-            call("MILLIS_TO_TIMESTAMP", vec![number(ms.unsigned_abs().to_string(), ms < 0)])
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn tree(text: &str, parameters: &[Parameter]) -> String {
-        Statement::read(text, parameters).unwrap().query.to_string()
+        Statement::read(text, parameters, None).unwrap().query.to_string()
     }
 
     #[test]
@@ -366,8 +337,8 @@ mod tests {
         );
         assert_eq!(tree("SELECT *, (x), 1 FROM t", &[]), "SELECT *, (x), 1 AS \"EXPR$~2\" FROM t");
         assert_eq!(tree("SELECT CURRENT_TIMESTAMP", &[]), "SELECT CURRENT_TIMESTAMP AS \"CURRENT_TIMESTAMP\"");
-        assert!(Statement::read("EXPLAIN PLAN FOR SELECT 1", &[]).unwrap().explain);
-        assert_eq!(Statement::read("VALUES (1, 2)", &[]).unwrap().output_name(1, "column2"), "EXPR$1");
+        assert!(Statement::read("EXPLAIN PLAN FOR SELECT 1", &[], None).unwrap().explain);
+        assert_eq!(Statement::read("VALUES (1, 2)", &[], None).unwrap().output_name(1, "column2"), "EXPR$1");
     }
 
     #[test]
@@ -381,8 +352,8 @@ mod tests {
             tree("SELECT a FROM t WHERE b = ? AND c > ? AND '?' <> d LIMIT ?", &values),
             "SELECT a FROM t WHERE b = 'x'' OR ''1''=''1' AND c > -3 AND '?' <> d LIMIT MILLIS_TO_TIMESTAMP(7)"
         );
-        assert!(matches!(Statement::read("SELECT ?", &[]), Err(SqlError::Invalid(_))));
-        assert!(matches!(Statement::read("SELECT $1", &values), Err(SqlError::Invalid(_))));
+        assert!(matches!(Statement::read("SELECT ?", &[], None), Err(SqlError::Invalid(_))));
+        assert!(matches!(Statement::read("SELECT $1", &values, None), Err(SqlError::Invalid(_))));
     }
 
     #[test]
@@ -420,7 +391,7 @@ mod tests {
             "TABLE t",
             "SELECT `a` FROM t",
         ] {
-            assert!(matches!(Statement::read(bad, &[]), Err(SqlError::Invalid(_))), "{bad:?}");
+            assert!(matches!(Statement::read(bad, &[], None), Err(SqlError::Invalid(_))), "{bad:?}");
         }
     }
 
@@ -431,18 +402,18 @@ mod tests {
             let long = ["+ 1", " AND TRUE", " UNION ALL SELECT 1", " IS NULL", "::INT", "[1]"];
             for part in long {
                 let text = format!("SELECT 1{}", part.repeat(10_000));
-                assert!(matches!(Statement::read(&text, &[]), Err(SqlError::Limit(_))), "{part}");
+                assert!(matches!(Statement::read(&text, &[], None), Err(SqlError::Limit(_))), "{part}");
             }
             for (open, close) in
                 [("(", ")"), ("(SELECT ", ")"), ("- ", ""), ("NOT ", ""), ("abs(", ")"), ("CASE WHEN ", "")]
             {
                 let text = format!("SELECT {}1{}", open.repeat(400), close.repeat(400));
-                assert!(Statement::read(&text, &[]).is_err(), "{open}");
+                assert!(Statement::read(&text, &[], None).is_err(), "{open}");
             }
             let tables = format!("SELECT 1 FROM t{}", ", t".repeat(1000));
-            assert!(matches!(Statement::read(&tables, &[]), Err(SqlError::Limit(_))));
+            assert!(matches!(Statement::read(&tables, &[], None), Err(SqlError::Limit(_))));
             let wide = format!("SELECT 1 WHERE 1 IN (1{})", ", 1".repeat(10_000));
-            assert!(Statement::read(&wide, &[]).is_ok());
+            assert!(Statement::read(&wide, &[], None).is_ok());
         });
         reading.unwrap().join().unwrap();
     }

@@ -1,5 +1,6 @@
 //! `product_heat` and `top_products` as DataFusion tables: rows are fetched when a query runs, only for
-//! the time that its filters leave, and only the columns that it reads.
+//! the time that its filters leave, and only the columns that it reads. `product_heat` is history on disk and live
+//! seconds as one: a second is shown from its file, or live if no file has it.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -7,12 +8,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::arrow::array::{
-    ArrayRef, Float64Array, Int64Array, RecordBatch, RecordBatchOptions, StringArray, TimestampMillisecondArray,
+    ArrayRef, Float64Array, Int64Array, RecordBatch, RecordBatchOptions, StringArray, StringViewArray,
+    TimestampMillisecondArray,
 };
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::ScalarValue;
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::utils::split_conjunction;
@@ -20,13 +22,16 @@ use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPu
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 use types::{Temperature, Timestamp};
 
+use crate::history::{History, Shelf};
 use crate::tables::{HeatRow, LiveTables, TopRow};
 
 /// Rows in one batch: DataFusion's own default.
 const BATCH: usize = 8192;
+/// Pages of history that are read ahead of the query.
+const AHEAD: usize = 4;
 
 /// The type of times in SQL: milliseconds, without a zone, meaning UTC.
 pub(super) const TIME: DataType = DataType::Timestamp(TimeUnit::Millisecond, None);
@@ -111,6 +116,10 @@ pub(super) trait Rows: fmt::Debug + Send + Sync + 'static {
     const TIME_COLUMN: Option<&'static str>;
     /// The columns in order.
     fn fields() -> Vec<Field>;
+    /// The second that a row belongs to, if history may have it.
+    fn second(_: &Self::Row) -> Option<i64> {
+        None
+    }
     /// The rows that are there now.
     fn fetch(tables: &dyn LiveTables, bounds: Bounds) -> Vec<Self::Row>;
     /// The values of the column at `index` of [`Rows::fields`].
@@ -118,7 +127,8 @@ pub(super) trait Rows: fmt::Debug + Send + Sync + 'static {
 }
 
 fn field(name: &str, kind: DataType) -> Field {
-    Field::new(name, kind, false)
+    // As Druid says of every column but the time; grouping sets do make nulls of them.
+    Field::new(name, kind, name != "__time")
 }
 
 fn integers(values: impl Iterator<Item = u64>) -> ArrayRef {
@@ -146,12 +156,17 @@ impl Rows for Heat {
     fn fields() -> Vec<Field> {
         vec![
             field("__time", TIME),
-            field("product", DataType::Utf8),
-            field("kind", DataType::Utf8),
+            // Views: history gives them without copying a text.
+            field("product", DataType::Utf8View),
+            field("kind", DataType::Utf8View),
             field("events", DataType::Int64),
             field("weighted", DataType::Int64),
             field("visitors", DataType::Int64),
         ]
+    }
+
+    fn second(row: &HeatRow) -> Option<i64> {
+        Some(row.time.second())
     }
 
     fn fetch(tables: &dyn LiveTables, bounds: Bounds) -> Vec<HeatRow> {
@@ -166,8 +181,8 @@ impl Rows for Heat {
     fn column(rows: &[HeatRow], index: usize) -> ArrayRef {
         match index {
             0 => times(rows.iter().map(|r| r.time)),
-            1 => texts(rows.iter().map(|r| r.page.as_ref())),
-            2 => texts(rows.iter().map(|r| r.kind.as_str())),
+            1 => Arc::new(StringViewArray::from_iter_values(rows.iter().map(|r| r.page.as_ref()))),
+            2 => Arc::new(StringViewArray::from_iter_values(rows.iter().map(|r| r.kind.as_str()))),
             3 => integers(rows.iter().map(|r| r.events)),
             4 => integers(rows.iter().map(|r| r.weighted)),
             _ => integers(rows.iter().map(|r| r.visitors)),
@@ -222,14 +237,15 @@ impl Rows for Top {
 /// A table of live rows.
 pub(super) struct LiveTable<R> {
     tables: Arc<dyn LiveTables>,
+    history: Option<Arc<History>>,
     schema: SchemaRef,
     rows: PhantomData<R>,
 }
 
 impl<R: Rows> LiveTable<R> {
-    /// The table over these snapshots.
-    pub(super) fn new(tables: Arc<dyn LiveTables>) -> Self {
-        Self { tables, schema: Arc::new(Schema::new(R::fields())), rows: PhantomData }
+    /// The table over these snapshots, and over history if its rows are in it.
+    pub(super) fn new(tables: Arc<dyn LiveTables>, history: Option<Arc<History>>) -> Self {
+        Self { tables, history, schema: Arc::new(Schema::new(R::fields())), rows: PhantomData }
     }
 }
 
@@ -279,6 +295,7 @@ impl<R: Rows> TableProvider for LiveTable<R> {
         });
         let partition = LivePartition::<R> {
             tables: self.tables.clone(),
+            history: self.history.clone(),
             schema: schema.clone(),
             columns,
             bounds,
@@ -290,6 +307,7 @@ impl<R: Rows> TableProvider for LiveTable<R> {
 
 struct LivePartition<R> {
     tables: Arc<dyn LiveTables>,
+    history: Option<Arc<History>>,
     schema: SchemaRef,
     columns: Vec<usize>,
     bounds: Bounds,
@@ -310,9 +328,15 @@ impl<R: Rows> PartitionStream for LivePartition<R> {
     fn execute(&self, context: Arc<TaskContext>) -> SendableRecordBatchStream {
         let (tables, schema, columns, bounds) =
             (self.tables.clone(), self.schema.clone(), self.columns.clone(), self.bounds);
+        // One look at the files for both halves: a second that is written meanwhile is live to this query.
+        let shelf = self.history.as_ref().map(|h| h.shelf());
+        let past = shelf.clone().map(|shelf| past(shelf, columns.clone(), schema.clone(), bounds));
         // Lazily, so that EXPLAIN fetches nothing.
-        let batches = stream::once(async move {
-            let rows = R::fetch(tables.as_ref(), bounds);
+        let live = stream::once(async move {
+            let mut rows = R::fetch(tables.as_ref(), bounds);
+            if let Some(shelf) = shelf {
+                rows.retain(|r| R::second(r).is_none_or(|s| !shelf.covers(s)));
+            }
             let reserved = MemoryConsumer::new(R::NAME).register(context.memory_pool());
             reserved.try_grow(rows.len() * size_of::<R::Row>())?;
             let starts = (0..rows.len()).step_by(BATCH);
@@ -324,11 +348,49 @@ impl<R: Rows> PartitionStream for LivePartition<R> {
                 let options = RecordBatchOptions::new().with_row_count(Some(part.len()));
                 Ok(RecordBatch::try_new_with_options(schema.clone(), arrays, &options)?)
             });
-            Ok::<_, datafusion::error::DataFusionError>(stream::iter(batches))
+            Ok::<_, DataFusionError>(stream::iter(batches))
         })
         .try_flatten();
-        Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), batches.boxed()))
+        let batches = match past {
+            Some(past) => past.chain(live).boxed(),
+            None => live.boxed(),
+        };
+        Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), batches))
     }
+}
+
+/// What files have of that time, read by a thread of its own a few pages ahead of the query.
+fn past(
+    shelf: Arc<Shelf>,
+    columns: Vec<usize>,
+    schema: SchemaRef,
+    bounds: Bounds,
+) -> impl Stream<Item = Result<RecordBatch>> + Send {
+    let times = (bounds.from.unwrap_or(i64::MIN), bounds.to.unwrap_or(i64::MAX));
+    let begin = async move {
+        let (sender, receiver) = tokio::sync::mpsc::channel(AHEAD);
+        let read = move || {
+            for footer in shelf.between(times.0, times.1) {
+                let read = footer.scan(&columns, times, &schema, |batch| sender.blocking_send(Ok(batch)).is_ok());
+                match read {
+                    // The query has ended, or wants no more.
+                    Ok(_) if sender.is_closed() => return,
+                    Ok(_) => {}
+                    // Removed as too old while the query ran.
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                    Err(error) => {
+                        let _ = sender.blocking_send(Err(error.into()));
+                        return;
+                    }
+                }
+            }
+        };
+        if times.0 < times.1 {
+            std::thread::Builder::new().name("sql-history".to_owned()).spawn(read)?;
+        }
+        Ok::<_, DataFusionError>(stream::unfold(receiver, |mut r| async { r.recv().await.map(|batch| (batch, r)) }))
+    };
+    stream::once(begin).try_flatten()
 }
 
 #[cfg(test)]

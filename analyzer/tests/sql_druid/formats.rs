@@ -38,19 +38,19 @@ async fn rows_without_a_header() {
     [["2026-11-11T00:01:00.000Z","42",4,2.0,true],["2026-11-11T00:01:00.000Z","42",10,1.0,false]]⏎
     "#);
     assert_snapshot!(shown(&written("objectLines", json!({})).await), @r#"
-    text/plain
+    application/json
     {"__time":"2026-11-11T00:01:00.000Z","product":"42","weighted":4,"EXPR$3":2.0,"viewed":true}⏎
     {"__time":"2026-11-11T00:01:00.000Z","product":"42","weighted":10,"EXPR$3":1.0,"viewed":false}⏎
     ⏎
     "#);
     assert_snapshot!(shown(&written("arrayLines", json!({})).await), @r#"
-    text/plain
+    application/json
     ["2026-11-11T00:01:00.000Z","42",4,2.0,true]⏎
     ["2026-11-11T00:01:00.000Z","42",10,1.0,false]⏎
     ⏎
     "#);
     assert_snapshot!(shown(&written("csv", json!({})).await), @r"
-    text/csv
+    application/json
     2026-11-11T00:01:00.000Z,42,4,2.0,true⏎
     2026-11-11T00:01:00.000Z,42,10,1.0,false⏎
     ⏎
@@ -67,14 +67,14 @@ async fn a_header_with_names_and_types() {
     let rows = answer.json();
     assert_eq!(rows[0], json!(["__time", "product", "weighted", "EXPR$3", "viewed"]));
     assert_eq!(rows[1], json!(["LONG", "STRING", "LONG", "DOUBLE", "LONG"]));
-    assert_eq!(rows[2], json!(["TIMESTAMP", "VARCHAR", "BIGINT", "DOUBLE", "BOOLEAN"]));
+    assert_eq!(rows[2], json!(["TIMESTAMP", "VARCHAR", "BIGINT", "DECIMAL", "BOOLEAN"]));
     assert_eq!(rows.as_array().unwrap().len(), 5);
 
-    assert_snapshot!(first(&written("objectLines", all.clone()).await, 1), @r#"{"__time":{"type":"LONG","sqlType":"TIMESTAMP"},"product":{"type":"STRING","sqlType":"VARCHAR"},"weighted":{"type":"LONG","sqlType":"BIGINT"},"EXPR$3":{"type":"DOUBLE","sqlType":"DOUBLE"},"viewed":{"type":"LONG","sqlType":"BOOLEAN"}}"#);
+    assert_snapshot!(first(&written("objectLines", all.clone()).await, 1), @r#"{"__time":{"type":"LONG","sqlType":"TIMESTAMP"},"product":{"type":"STRING","sqlType":"VARCHAR"},"weighted":{"type":"LONG","sqlType":"BIGINT"},"EXPR$3":{"type":"DOUBLE","sqlType":"DECIMAL"},"viewed":{"type":"LONG","sqlType":"BOOLEAN"}}"#);
     assert_snapshot!(first(&written("csv", all).await, 4), @r"
     __time,product,weighted,EXPR$3,viewed
     LONG,STRING,LONG,DOUBLE,LONG
-    TIMESTAMP,VARCHAR,BIGINT,DOUBLE,BOOLEAN
+    TIMESTAMP,VARCHAR,BIGINT,DECIMAL,BOOLEAN
     2026-11-11T00:01:00.000Z,42,4,2.0,true
     ");
 

@@ -2,9 +2,11 @@
 //! queries, refusals. One test binary, because each links DataFusion.
 #![allow(clippy::unwrap_used)]
 
+mod clients;
 mod formats;
 mod queries;
 mod refusals;
+mod suite;
 
 use std::sync::{Arc, Condvar, Mutex};
 

@@ -193,15 +193,15 @@ async fn the_information_schema_has_druids_shape() {
     assert_snapshot!(rows(&router, "SELECT COLUMN_NAME, ORDINAL_POSITION, DATA_TYPE, IS_NULLABLE, JDBC_TYPE FROM INFORMATION_SCHEMA.COLUMNS WHERE TABLE_NAME = 'product_heat' AND TABLE_SCHEMA = 'druid'").await, @r#"
     ["COLUMN_NAME","ORDINAL_POSITION","DATA_TYPE","IS_NULLABLE","JDBC_TYPE"]
     ["__time",1,"TIMESTAMP","NO",93]
-    ["product",2,"VARCHAR","NO",12]
-    ["kind",3,"VARCHAR","NO",12]
-    ["events",4,"BIGINT","NO",-5]
-    ["weighted",5,"BIGINT","NO",-5]
-    ["visitors",6,"BIGINT","NO",-5]
+    ["product",2,"VARCHAR","YES",12]
+    ["kind",3,"VARCHAR","YES",12]
+    ["events",4,"BIGINT","YES",-5]
+    ["weighted",5,"BIGINT","YES",-5]
+    ["visitors",6,"BIGINT","YES",-5]
     "#);
     assert_eq!(
         rows(&router, "SELECT SCHEMA_NAME FROM INFORMATION_SCHEMA.SCHEMATA").await,
-        "[\"SCHEMA_NAME\"]\n[\"INFORMATION_SCHEMA\"]\n[\"druid\"]"
+        "[\"SCHEMA_NAME\"]\n[\"INFORMATION_SCHEMA\"]\n[\"druid\"]\n[\"lookup\"]\n[\"sys\"]"
     );
     assert_eq!(
         rows(&router, "SELECT COUNT(*) AS n FROM INFORMATION_SCHEMA.COLUMNS WHERE TABLE_NAME = 'COLUMNS'").await,

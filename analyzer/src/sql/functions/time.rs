@@ -1,37 +1,36 @@
-//! Druid's date and time functions for DataFusion. They work on millisecond timestamps in UTC; what is
-//! outside the calendar is an error of the query, never a panic.
+//! Times rounded to a period, as numbers, and the moment of the query. What is outside the calendar is an error of
+//! the query, never a panic.
 
 use std::sync::Arc;
 
 use datafusion::arrow::array::{AsArray, TimestampMillisecondArray};
+use datafusion::arrow::compute::CastOptions;
 use datafusion::arrow::datatypes::{DataType, TimestampMillisecondType};
 use datafusion::common::{ScalarValue, exec_datafusion_err, exec_err, plan_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use types::Timestamp;
 
-use super::period::Period;
-use super::tables::TIME;
-
-/// Names of the one zone.
-const UTC_NAMES: [&str; 4] = ["UTC", "Etc/UTC", "Z", "+00:00"];
+use super::super::period::{Period, zone};
+use super::super::tables::TIME;
 
 /// The functions that are the same for every query.
-pub(super) fn constant() -> Vec<Arc<ScalarUDF>> {
+pub(super) fn all() -> Vec<Arc<ScalarUDF>> {
     vec![
         Arc::new(TimeRound::new(false).into()),
         Arc::new(TimeRound::new(true).into()),
         Arc::new(Millis::new(false).into()),
         Arc::new(Millis::new(true).into()),
+        Arc::new(TimeOf { signature: Signature::user_defined(Volatility::Immutable) }.into()),
     ]
 }
 
 /// The functions that answer the moment at which a query began.
-pub(super) fn at(now: Timestamp) -> Vec<Arc<ScalarUDF>> {
+pub(in crate::sql) fn at(now: Timestamp) -> Vec<Arc<ScalarUDF>> {
     vec![Arc::new(Now::new(now, false).into()), Arc::new(Now::new(now, true).into())]
 }
 
-fn is_time(kind: &DataType) -> bool {
+pub(super) fn is_time(kind: &DataType) -> bool {
     matches!(
         kind,
         DataType::Timestamp(..)
@@ -95,11 +94,17 @@ impl ScalarUDFImpl for TimeRound {
             Some(ColumnarValue::Scalar(ScalarValue::TimestampMillisecond(at, _))) => *at,
             Some(_) => return exec_err!("the origin of {name} must be a literal"),
         };
-        if let Some(zone) = text(3)?.filter(|z| !UTC_NAMES.contains(z)) {
-            return exec_err!("{name} works in UTC only, not in {zone:?}");
-        }
+        let zone = match text(3)?.filter(|z| *z != "UTC") {
+            None => None,
+            Some(given) => Some(zone(given).ok_or_else(|| exec_datafusion_err!("{name}: no time zone {given:?}"))?),
+        };
         let round = |t: i64| {
-            let rounded = if self.up { period.ceil(t, origin) } else { period.floor(t, origin) };
+            let rounded = match (&zone, self.up) {
+                (None, true) => period.ceil(t, origin),
+                (None, false) => period.floor(t, origin),
+                (Some(zone), true) => period.ceil_in(t, origin, zone),
+                (Some(zone), false) => period.floor_in(t, origin, zone),
+            };
             rounded.ok_or_else(|| exec_datafusion_err!("{name}: the time {t} ms is outside the calendar"))
         };
         match &args.args[0] {
@@ -157,6 +162,41 @@ impl ScalarUDFImpl for Millis {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         // Both are the same 64 bits.
         args.args[0].cast_to(args.return_type(), None)
+    }
+}
+
+/// `CAST(x AS TIMESTAMP)`: numbers are milliseconds, a text that is no time is null.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct TimeOf {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for TimeOf {
+    fn name(&self) -> &'static str {
+        "time_of"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, given: &[DataType]) -> Result<Vec<DataType>> {
+        match given {
+            [kind] if kind.is_numeric() => Ok(vec![DataType::Int64]),
+            [DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View] => Ok(vec![DataType::Utf8]),
+            [kind] if is_time(kind) => Ok(vec![TIME]),
+            [kind, ..] => plan_err!("cannot cast {kind} to TIMESTAMP"),
+            [] => plan_err!("a cast to TIMESTAMP of nothing"),
+        }
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(TIME)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let options = CastOptions { safe: true, ..CastOptions::default() };
+        args.args[0].cast_to(&TIME, Some(&options))
     }
 }
 
