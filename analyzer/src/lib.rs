@@ -13,6 +13,7 @@ pub mod intern;
 pub mod live;
 pub mod metrics;
 pub mod options;
+pub mod orders;
 pub mod pane;
 pub mod publish;
 pub mod rank;

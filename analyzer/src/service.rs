@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use eventlog::{EventLog, EventLogError, Retention, Topic, TopicSpec};
+use eventlog::{EventLog, EventLogError, Group, Retention, Topic, TopicSpec};
 use http_kit::{Listening, SharedAuthenticator};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -15,6 +15,7 @@ use crate::checkpoint::{CheckpointError, CheckpointStore};
 use crate::history::History;
 use crate::live::{HeatSnapshot, LiveHeat};
 use crate::options::Options;
+use crate::orders::{Orders, Tables};
 use crate::sql::SqlOptions;
 use crate::tables::LiveTables;
 
@@ -60,6 +61,8 @@ pub struct Analyzer {
     router: Router,
     worker: Worker,
     handle: Handle,
+    // Where orders are read for SQL, and as whom.
+    orders: (Arc<dyn EventLog>, Group),
     // And how often it is written.
     history: Option<(Arc<History>, std::time::Duration)>,
 }
@@ -68,6 +71,7 @@ pub struct Analyzer {
 #[derive(Debug, Clone)]
 pub struct Handle {
     live: Arc<LiveHeat>,
+    orders: Arc<Orders>,
     address: SocketAddr,
 }
 
@@ -86,7 +90,7 @@ impl Handle {
     }
     /// The live tables.
     pub fn tables(&self) -> Arc<dyn LiveTables> {
-        Arc::clone(&self.live) as Arc<dyn LiveTables>
+        Arc::new(Tables { heat: Arc::clone(&self.live), orders: Arc::clone(&self.orders) })
     }
 }
 
@@ -106,7 +110,8 @@ impl Analyzer {
         log.ensure_topic(&TopicSpec { topic, partitions: 1, retention: Retention::Time(REPORTS_KEPT) }).await?;
         let listening = http_kit::bind(options.listen).await?;
         let live = Arc::new(LiveHeat::default());
-        let handle = Handle { live: Arc::clone(&live), address: listening.address() };
+        let handle = Handle { live: Arc::clone(&live), orders: Arc::default(), address: listening.address() };
+        let orders = (Arc::clone(&log), Group::new(format!("{}-orders", options.group))?);
         let directory = options.history.directory.clone().unwrap_or_else(|| options.state_dir.join("history"));
         let history = match options.history.enabled {
             true => Some(Arc::new(History::open(&directory, options.history.clone())?)),
@@ -123,7 +128,7 @@ impl Analyzer {
         let guard = crate::http::Guard::new(options.open, authenticator);
         let router = crate::http::router(Arc::clone(&live), sql, guard, extra, &options.sql);
         let worker = Worker::new(options, log, clock, store, live)?;
-        Ok(Self { listening, router, worker, handle, history: history.map(|h| (h, flush)) })
+        Ok(Self { listening, router, worker, handle, orders, history: history.map(|h| (h, flush)) })
     }
 
     /// For others in this process.
@@ -157,7 +162,9 @@ impl Analyzer {
                 crate::history::keep(history, self.handle.tables(), flush, sealed.clone()).await;
             }
         };
-        let (served, worked, ()) = tokio::join!(serve, work, keep);
+        let (log, group) = self.orders;
+        let count = crate::orders::follow(Arc::clone(&self.handle.orders), log, group, stop.clone());
+        let (served, worked, (), ()) = tokio::join!(serve, work, keep, count);
         worked?;
         Ok(served?)
     }

@@ -43,6 +43,29 @@ pub struct TopRow {
     pub window_end: Timestamp,
 }
 
+/// Orders of one product that took one step in one second.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrderRow {
+    /// The second, at its beginning.
+    pub time: Timestamp,
+    /// The SKU.
+    pub product: Arc<str>,
+    /// The sale.
+    pub sale: Arc<str>,
+    /// The path that accepted them.
+    pub tier: &'static str,
+    /// `accepted`, `paid`, `expired`, …
+    pub step: &'static str,
+    /// How many orders.
+    pub orders: u64,
+    /// How many units.
+    pub units: u64,
+    /// For how much, in minor units (cents) of the currency.
+    pub amount_minor: u64,
+    /// ISO 4217.
+    pub currency: Arc<str>,
+}
+
 /// The live tables that queries read.
 pub trait LiveTables: Send + Sync {
     /// Rows of sealed seconds in `[from, to)`, by time, then page, then kind; without a bound, all that
@@ -50,4 +73,8 @@ pub trait LiveTables: Send + Sync {
     fn product_heat(&self, from: Option<Timestamp>, to: Option<Timestamp>) -> Vec<HeatRow>;
     /// The current window's pages that are hot or warm, by rank.
     fn top_products(&self) -> Vec<TopRow>;
+    /// Orders of seconds in `[from, to)`, by time, then product; none where nobody reads them.
+    fn orders(&self, _from: Option<Timestamp>, _to: Option<Timestamp>) -> Vec<OrderRow> {
+        Vec::new()
+    }
 }

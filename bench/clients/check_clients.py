@@ -39,7 +39,7 @@ def sqlalchemy(host, port):
     look = inspect(engine)
     assert "druid" in look.get_schema_names(), look.get_schema_names()
     # Without a schema pydruid lists the tables of all.
-    assert look.get_table_names(schema="druid") == ["product_heat", "top_products"], look.get_table_names()
+    assert look.get_table_names(schema="druid") == ["orders_by_second", "product_heat", "top_products"], look.get_table_names()
     assert look.has_table("product_heat") and not look.has_table("nowhere")
     columns = {c["name"]: str(c["type"]) for c in look.get_columns("product_heat")}
     assert columns == {

@@ -1,5 +1,5 @@
 //! What is written is read again, once, whatever happened in between.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use parking_lot::RwLock;
 use rand::{Rng, SeedableRng};

@@ -11,7 +11,7 @@ use datafusion::catalog::{
 };
 use datafusion::error::Result;
 
-use super::tables::{Heat, LiveTable, Rows, Top};
+use super::tables::{Heat, LiveTable, Rows, Sold, Top};
 use super::types::TypeNames;
 use crate::history::History;
 use crate::tables::LiveTables;
@@ -90,7 +90,7 @@ const SYS_TABLES: [(&str, &[&str]); 5] = [
 ];
 
 /// The tables of schema `druid`, in order of their names.
-pub(super) const DATASOURCES: [&str; 2] = [Heat::NAME, Top::NAME];
+pub(super) const DATASOURCES: [&str; 3] = [Sold::NAME, Heat::NAME, Top::NAME];
 
 /// Makes one table of `INFORMATION_SCHEMA`.
 type Describe = fn(&[Described]) -> Result<RecordBatch>;
@@ -109,7 +109,8 @@ pub(super) fn catalogs(
     host: Option<&str>,
     functions: &[Routine],
 ) -> Result<Arc<dyn CatalogProviderList>> {
-    let live: [(&str, Arc<dyn TableProvider>); 2] = [
+    let live: [(&str, Arc<dyn TableProvider>); 3] = [
+        (Sold::NAME, Arc::new(LiveTable::<Sold>::new(tables.clone(), None))),
         (Heat::NAME, Arc::new(LiveTable::<Heat>::new(tables.clone(), history.cloned()))),
         (Top::NAME, Arc::new(LiveTable::<Top>::new(tables.clone(), None))),
     ];

@@ -80,14 +80,16 @@ fn known(expr: &Expr, parameters: &[Parameter]) -> Known {
         // A column; but for a share, tables hold whole numbers and texts.
         Expr::Identifier(name) => column(&name.value),
         Expr::CompoundIdentifier(names) => names.last().map_or(Known::Other, |n| column(&n.value)),
-        Expr::BinaryOp { left, op, right } => match op {
-            BinaryOperator::Plus
-            | BinaryOperator::Minus
-            | BinaryOperator::Multiply
-            | BinaryOperator::Divide
-            | BinaryOperator::Modulo => both(of(left), of(right)),
-            _ => Known::Other,
-        },
+        Expr::BinaryOp {
+            left,
+            op:
+                BinaryOperator::Plus
+                | BinaryOperator::Minus
+                | BinaryOperator::Multiply
+                | BinaryOperator::Divide
+                | BinaryOperator::Modulo,
+            right,
+        } => both(of(left), of(right)),
         Expr::Case { conditions, else_result, .. } => {
             let results = conditions.iter().map(|c| of(&c.result)).chain(else_result.as_deref().map(of));
             common(results)

@@ -1,4 +1,4 @@
-//! `product_heat` and `top_products` as DataFusion tables: rows are fetched when a query runs, only for
+//! `product_heat`, `top_products` and `orders_by_second` as DataFusion tables: rows are fetched when a query runs, only for
 //! the time that its filters leave, and only the columns that it reads. `product_heat` is history on disk and live
 //! seconds as one: a second is shown from its file, or live if no file has it.
 
@@ -26,7 +26,7 @@ use futures::{Stream, StreamExt, TryStreamExt, stream};
 use types::{Temperature, Timestamp};
 
 use crate::history::{History, Shelf};
-use crate::tables::{HeatRow, LiveTables, TopRow};
+use crate::tables::{HeatRow, LiveTables, OrderRow, TopRow};
 
 /// Rows in one batch: DataFusion's own default.
 const BATCH: usize = 8192;
@@ -186,6 +186,48 @@ impl Rows for Heat {
             3 => integers(rows.iter().map(|r| r.events)),
             4 => integers(rows.iter().map(|r| r.weighted)),
             _ => integers(rows.iter().map(|r| r.visitors)),
+        }
+    }
+}
+
+/// `orders_by_second`: steps of orders, to be joined with heat.
+#[derive(Debug)]
+pub(super) struct Sold;
+
+impl Rows for Sold {
+    type Row = OrderRow;
+    const NAME: &'static str = "orders_by_second";
+    const TIME_COLUMN: Option<&'static str> = Some("__time");
+
+    fn fields() -> Vec<Field> {
+        vec![
+            field("__time", TIME),
+            field("product", DataType::Utf8),
+            field("sale", DataType::Utf8),
+            field("tier", DataType::Utf8),
+            field("step", DataType::Utf8),
+            field("orders", DataType::Int64),
+            field("units", DataType::Int64),
+            field("amount_minor", DataType::Int64),
+            field("currency", DataType::Utf8),
+        ]
+    }
+
+    fn fetch(tables: &dyn LiveTables, bounds: Bounds) -> Vec<OrderRow> {
+        tables.orders(bounds.from.map(Timestamp::from_millis), bounds.to.map(Timestamp::from_millis))
+    }
+
+    fn column(rows: &[OrderRow], index: usize) -> ArrayRef {
+        match index {
+            0 => times(rows.iter().map(|r| r.time)),
+            1 => texts(rows.iter().map(|r| r.product.as_ref())),
+            2 => texts(rows.iter().map(|r| r.sale.as_ref())),
+            3 => texts(rows.iter().map(|r| r.tier)),
+            4 => texts(rows.iter().map(|r| r.step)),
+            5 => integers(rows.iter().map(|r| r.orders)),
+            6 => integers(rows.iter().map(|r| r.units)),
+            7 => integers(rows.iter().map(|r| r.amount_minor)),
+            _ => texts(rows.iter().map(|r| r.currency.as_ref())),
         }
     }
 }

@@ -119,6 +119,6 @@ async fn the_other_routes_answer_what_clients_probe() {
     let router = router(Arc::new(Fake::small()), options());
     let get = async |path: &str| send(&router, "GET", path, "text/plain", "").await.body;
     assert_eq!(get("/status/health").await, "true");
-    assert_eq!(get("/druid/v2/datasources").await, r#"["product_heat","top_products"]"#);
+    assert_eq!(get("/druid/v2/datasources").await, r#"["orders_by_second","product_heat","top_products"]"#);
     assert!(get("/status").await.contains("\"version\""));
 }

@@ -11,7 +11,7 @@ mod suite;
 use std::sync::{Arc, Condvar, Mutex};
 
 use analyzer::sql::{SqlLimits, SqlOptions, router};
-use analyzer::tables::{HeatRow, LiveTables, TopRow};
+use analyzer::tables::{HeatRow, LiveTables, OrderRow, TopRow};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
@@ -26,6 +26,7 @@ type Bounds = (Option<Timestamp>, Option<Timestamp>);
 pub(crate) struct Fake {
     pub(crate) heat: Vec<HeatRow>,
     pub(crate) top: Vec<TopRow>,
+    pub(crate) orders: Vec<OrderRow>,
     pub(crate) asked: Mutex<Vec<Bounds>>,
     /// While it is shut, `product_heat` does not answer.
     pub(crate) shut: Mutex<bool>,
@@ -58,6 +59,17 @@ impl Fake {
             since: at("2026-11-11T00:00:30Z"),
             window_end: at("2026-11-11T00:02:00Z"),
         };
+        let ordered = |time: &str| OrderRow {
+            time: at(time),
+            product: "42".into(),
+            sale: "eleven".into(),
+            tier: "redis",
+            step: "accepted",
+            orders: 2,
+            units: 2,
+            amount_minor: 3980,
+            currency: "EUR".into(),
+        };
         Self {
             heat: vec![
                 row("2026-11-11T00:00:59Z", "7", EventKind::View, 3, 3, 2),
@@ -65,6 +77,7 @@ impl Fake {
                 row("2026-11-11T00:01:00Z", "42", EventKind::Attempt, 2, 10, 2),
                 row("2026-11-11T00:01:30Z", "7", EventKind::Cart, 1, 3, 1),
             ],
+            orders: ["2026-11-11T00:00:59Z", "2026-11-11T00:01:01Z"].map(ordered).to_vec(),
             top: vec![top(1, "42", 14, 0.7, Temperature::Hot), top(2, "7", 6, 0.3, Temperature::Warm)],
             ..Self::default()
         }
@@ -81,6 +94,10 @@ impl LiveTables for Fake {
     }
     fn top_products(&self) -> Vec<TopRow> {
         self.top.clone()
+    }
+    fn orders(&self, from: Option<Timestamp>, to: Option<Timestamp>) -> Vec<OrderRow> {
+        let within = |r: &&OrderRow| from.is_none_or(|f| f <= r.time) && to.is_none_or(|t| r.time < t);
+        self.orders.iter().filter(within).cloned().collect()
     }
 }
 

@@ -80,6 +80,23 @@ async fn the_two_tables_join() {
 }
 
 #[tokio::test]
+async fn orders_stand_beside_heat() {
+    let conversion = rows(
+        &small(),
+        "SELECT h.product, SUM(h.events) AS events, MAX(o.orders) AS orders, MAX(o.revenue) AS revenue
+         FROM product_heat h
+         JOIN (SELECT product, SUM(orders) AS orders, SUM(amount_minor) / 100.0 AS revenue FROM orders_by_second
+               WHERE step = 'accepted' AND __time >= '2026-11-11T00:01:00Z' GROUP BY product) o ON o.product = h.product
+         GROUP BY h.product",
+    )
+    .await;
+    assert_snapshot!(conversion, @r#"
+    ["product","events","orders","revenue"]
+    ["42",6,2,39.8]
+    "#);
+}
+
+#[tokio::test]
 async fn the_last_minute_is_by_the_injected_clock_and_prunes() {
     let fake = Arc::new(Fake::small());
     let router = router(fake.clone(), options());
@@ -187,6 +204,7 @@ async fn the_information_schema_has_druids_shape() {
     let router = small();
     assert_snapshot!(rows(&router, "SELECT TABLE_CATALOG, TABLE_NAME, TABLE_TYPE FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = 'druid'").await, @r#"
     ["TABLE_CATALOG","TABLE_NAME","TABLE_TYPE"]
+    ["druid","orders_by_second","TABLE"]
     ["druid","product_heat","TABLE"]
     ["druid","top_products","TABLE"]
     "#);

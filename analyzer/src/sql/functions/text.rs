@@ -41,7 +41,7 @@ pub(super) const ALL: &[Shape] = &[
         }))
     })
     .least(1),
-    Shape::new("string_format", &[Text, Text], Text, |_| Ok(Box::new(|a| formatted(a)))).least(1).more().lenient(),
+    Shape::new("string_format", &[Text, Text], Text, |_| Ok(Box::new(formatted))).least(1).more().lenient(),
     Shape::new("regexp_extract", &[Text, Text, Whole], Text, extract).least(2).lenient(),
     Shape::new("regexp_like", &[Text, Text], Flag, |literals| {
         let pattern = pattern("REGEXP_LIKE", literals)?;
