@@ -198,6 +198,10 @@ impl LiveTables for LiveHeat {
         all
     }
 
+    fn newest_second(&self) -> Option<i64> {
+        self.kept.read().seconds.back().map(|(second, _)| *second)
+    }
+
     fn top_products(&self) -> Vec<TopRow> {
         let snapshot = self.snapshot();
         snapshot

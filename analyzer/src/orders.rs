@@ -158,6 +158,9 @@ impl<H: LiveTables> LiveTables for Tables<H> {
     fn top_products(&self) -> Vec<TopRow> {
         self.heat.top_products()
     }
+    fn newest_second(&self) -> Option<i64> {
+        self.heat.newest_second()
+    }
     fn orders(&self, from: Option<Timestamp>, to: Option<Timestamp>) -> Vec<OrderRow> {
         self.orders.rows(from, to)
     }

@@ -73,6 +73,10 @@ pub trait LiveTables: Send + Sync {
     fn product_heat(&self, from: Option<Timestamp>, to: Option<Timestamp>) -> Vec<HeatRow>;
     /// The current window's pages that are hot or warm, by rank.
     fn top_products(&self) -> Vec<TopRow>;
+    /// The newest sealed second, if there is one.
+    fn newest_second(&self) -> Option<i64> {
+        None
+    }
     /// Orders of seconds in `[from, to)`, by time, then product; none where nobody reads them.
     fn orders(&self, _from: Option<Timestamp>, _to: Option<Timestamp>) -> Vec<OrderRow> {
         Vec::new()

@@ -29,7 +29,7 @@ pub struct HistoryOptions {
     pub enabled: bool,
     /// Where; `history` in the state directory if nothing is said.
     pub directory: Option<PathBuf>,
-    /// From one write to the next. Less than a minute: what a crash leaves unwritten comes back with the window's
+    /// From one write to the next, or sooner while a backlog is caught up. Less than a minute: what a crash leaves unwritten comes back with the window's
     /// last 60 seconds.
     #[serde(with = "types::time::duration_text")]
     pub flush: Duration,
@@ -69,21 +69,47 @@ impl HistoryOptions {
     }
 }
 
+/// While a backlog is caught up, event time runs faster than the clock: this far ahead of the last write nobody waits
+/// for the next. A third of what live tables keep.
+const AHEAD_SECONDS: i64 = crate::live::KEPT_SECONDS / 3;
+/// How often that is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Returns when the next write is due; whether it is the last.
+async fn due(tables: &dyn LiveTables, flush: Duration, mut written: Option<i64>, stop: &CancellationToken) -> bool {
+    let end = tokio::time::Instant::now() + flush;
+    loop {
+        let wait = end.saturating_duration_since(tokio::time::Instant::now()).min(LOOK);
+        if wait.is_zero() {
+            return false;
+        }
+        tokio::select! {
+            () = stop.cancelled() => return true,
+            () = tokio::time::sleep(wait) => {}
+        }
+        // The first second that is seen begins the count.
+        if let Some(newest) = tables.newest_second()
+            && newest - *written.get_or_insert(newest) >= AHEAD_SECONDS
+        {
+            return false;
+        }
+    }
+}
+
 /// Writes what the live tables have sealed, now and then and once more at the end, until `stop`.
 pub async fn keep(history: Arc<History>, tables: Arc<dyn LiveTables>, flush: Duration, stop: CancellationToken) {
+    let mut written = None;
     loop {
-        let last = tokio::select! {
-            () = stop.cancelled() => true,
-            () = tokio::time::sleep(flush) => false,
-        };
+        let last = due(tables.as_ref(), flush, written, &stop).await;
+        written = tables.newest_second().or(written);
         let (history, tables) = (Arc::clone(&history), Arc::clone(&tables));
         // Reading, sorting and fsync are not for a thread that answers requests.
-        let written = tokio::task::spawn_blocking(move || {
+        let done = tokio::task::spawn_blocking(move || {
             let rows = history.flush(tables.as_ref())?;
             history.tidy()?;
             Ok::<_, std::io::Error>(rows)
         });
-        match written.await {
+        match done.await {
             Ok(Ok(rows)) => tracing::trace!(rows, "history written"),
             Ok(Err(error)) => {
                 crate::metrics::failed("history");

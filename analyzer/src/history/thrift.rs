@@ -232,6 +232,10 @@ impl Reader<'_> {
     }
 
     fn value(&mut self, kind: u8, depth: usize) -> Option<Value> {
+        // Lists nest as well as structures.
+        if depth > DEEPEST {
+            return None;
+        }
         Some(match kind {
             TRUE | FALSE => Value::Flag(self.byte()? == TRUE),
             3 => Value::Number(self.byte()?.into()),
@@ -294,5 +298,6 @@ mod tests {
         }
         assert!(read(&[0x19, 0xfc, 0xff, 0xff, 0xff, 0xff, 0x0f]).is_none(), "a length is not trusted");
         assert!(read(&[0x1c; 100]).is_none(), "nor is a depth");
+        assert!(read(&[0x19; 1 << 20]).is_none(), "of lists either");
     }
 }

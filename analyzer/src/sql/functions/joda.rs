@@ -199,7 +199,7 @@ impl Read<'_> {
             'E' => {
                 self.name(&DAYS)?;
             }
-            'a' => self.half = Some(self.name(&["AM ", "PM "]).map_or_else(|| self.half_day(), |h| Some(h as i64))?),
+            'a' => self.half = Some(self.half_day()?),
             'H' | 'k' => self.hour = self.number(most)? % 24,
             'h' | 'K' => self.hour = self.number(most)? % 12,
             'm' => self.minute = i8::try_from(self.number(most)?).ok()?,
