@@ -102,9 +102,7 @@ impl History {
                 match Footer::read(&path) {
                     Ok(footer) => parts.push(Part { from, to, footer: Arc::new(footer) }),
                     Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                        let aside = path.with_extension("unusable");
-                        tracing::error!(%error, aside = %aside.display(), "a file of history is put aside");
-                        fs::rename(&path, &aside)?;
+                        set_aside(&path, &error.to_string())?;
                     }
                     Err(error) => return Err(error),
                 }
@@ -116,12 +114,8 @@ impl History {
         for part in parts {
             match kept.last() {
                 Some(last) if part.to <= last.to => fs::remove_file(part.footer.path())?,
-                Some(last) if part.from < last.to => {
-                    let path = part.footer.path().display();
-                    return Err(io::Error::other(format!(
-                        "{path} covers seconds of another file; move one of them away"
-                    )));
-                }
+                // Two writers at once, or files from elsewhere: one of them would be counted twice.
+                Some(last) if part.from < last.to => set_aside(part.footer.path(), "covers seconds of another file")?,
                 _ => kept.push(part),
             }
         }
@@ -292,6 +286,13 @@ impl History {
 fn hour_name(second: i64) -> String {
     let text = Timestamp::from_seconds(second.div_euclid(HOUR) * HOUR).to_string();
     format!("hour={}", text.get(..13).unwrap_or(&text))
+}
+
+/// A file that cannot be used is kept under another name, loudly: not to start would be worse.
+fn set_aside(path: &Path, why: &str) -> io::Result<()> {
+    let aside = path.with_extension("unusable");
+    tracing::error!(why, aside = %aside.display(), "a file of history is put aside");
+    fs::rename(path, aside)
 }
 
 fn range(name: &str) -> Option<(i64, i64)> {
