@@ -123,7 +123,7 @@ need_clients() {
 need_servers() {
     if command -v dpkg >/dev/null; then
         need_server_packages redis-server mariadb-server nginx libnginx-mod-http-lua lua-cjson zlib1g-dev \
-            openssl
+            openssl curl
     fi
     command -v java >/dev/null || need_packages openjdk-17-jre-headless
     if [ ! -d "$servers_dir/kafka-4.3.1" ]; then

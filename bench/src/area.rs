@@ -43,5 +43,10 @@ pub trait Area: Sync {
 }
 
 /// All areas; a new one is one line here and its module.
-pub const AREAS: &[&dyn Area] =
-    &[&crate::ingest::Ingest, &crate::purchase::Purchase, &crate::live::Live, &crate::expiry::Expiry];
+pub const AREAS: &[&dyn Area] = &[
+    &crate::ingest::Ingest,
+    &crate::purchase::Purchase,
+    &crate::live::Live,
+    &crate::expiry::Expiry,
+    &crate::edge::EdgeArea,
+];

@@ -4,6 +4,7 @@
 
 mod area;
 mod commands;
+mod edge;
 mod expiry;
 mod figure;
 mod ingest;

@@ -8,6 +8,7 @@
 mod admission;
 mod bloom;
 pub mod challenge;
+mod credits;
 mod expiry;
 pub mod handover;
 mod heard;

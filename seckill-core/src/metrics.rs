@@ -75,6 +75,9 @@ pub const WEBHOOK_BEHIND: &str = "seckill_core_webhook_behind";
 /// Webhooks that this core began to deliver: at its start, after a change, or because another core died.
 pub const WEBHOOK_TAKEN: &str = "seckill_core_webhooks_taken_total";
 
+/// Edges that ask for admission credits.
+pub const EDGES: &str = "seckill_core_edges";
+
 /// Rows in which a buyer was forgotten, by what they are.
 pub const FORGOTTEN: &str = "seckill_core_forgotten_total";
 
@@ -109,6 +112,7 @@ pub fn describe() {
     describe_counter!(REFUNDS_ASKED, "Questions to the provider for a refund, by answer");
     describe_counter!(RELAYED, "Outbox events relayed to the event log");
     describe_counter!(PLANS, "Plan pushes answered, by answer");
+    describe_gauge!(EDGES, "Edges that ask for admission credits");
     describe_counter!(FORGOTTEN, "Rows in which a buyer was forgotten, by what they are");
     describe_counter!(WEBHOOK_DELIVERIES, "Webhook deliveries, by how they ended");
     describe_histogram!(WEBHOOK_SECONDS, Unit::Seconds, "Time of a webhook delivery");
@@ -209,6 +213,9 @@ pub(crate) fn webhooks(waiting: u64, behind: u64) {
 }
 pub(crate) fn webhook_taken() {
     counter!(WEBHOOK_TAKEN).increment(1);
+}
+pub(crate) fn edges(asking: usize) {
+    gauge!(EDGES).set(asking as f64);
 }
 pub(crate) fn forgotten(what: &'static str, rows: u64) {
     counter!(FORGOTTEN, "what" => what).increment(rows);

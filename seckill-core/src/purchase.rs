@@ -113,6 +113,20 @@ pub(crate) async fn purchase(shared: &Shared, ask: Ask) -> PurchaseOutcome {
     outcome
 }
 
+/// What everybody who asks for the product would be told now: this refusal is of one attempt, which may have asked for
+/// more than is left or have been decided long ago. So the product is read again, as ever at most every 50 ms.
+pub(crate) async fn nothing_left(shared: &Shared, product: &Sku, refusal: Refusal) -> Option<&'static str> {
+    if !matches!(refusal, Refusal::SoldOut | Refusal::AllReserved) {
+        return None;
+    }
+    let slot = shared.table.get(product)?;
+    if slot.row().state.sellable > 0 {
+        shared.table.reread(&slot).await.ok()?;
+    }
+    let row = slot.row();
+    (row.state.sellable == 0).then(|| admission::short(&row, 1).as_str())
+}
+
 async fn decide(shared: &Shared, ask: &Ask) -> PurchaseOutcome {
     let hash = body_hash(&ask.sale, &ask.product, ask.quantity);
     // Before the look at what is known: what was heard of until here is seen by it.
@@ -177,6 +191,7 @@ async fn choose_path(shared: &Shared, ask: &Ask, hash: BodyHash) -> PurchaseOutc
     let Some(slot) = slot else {
         return PurchaseOutcome::Refused(Refusal::Unknown);
     };
+    shared.table.asked(&slot);
     let row = slot.row();
     let now = shared.now();
     // A sale that is not open says so, whatever else is missing: before the start there are no tokens.

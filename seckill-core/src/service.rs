@@ -15,6 +15,7 @@ use types::plan::ProductState;
 use types::{Clock, Generation, Invalid};
 
 use crate::challenge::{Challenge, ProofOfWork};
+use crate::credits::Edges;
 use crate::handover::MoveDone;
 use crate::heard::Heard;
 use crate::http::{self, App};
@@ -193,6 +194,8 @@ pub(crate) async fn share(options: Options, ports: Ports, secret: TicketSecret, 
         recent: Recent::new(),
         heard: Heard::default(),
         backlog: Backlog::default(),
+        granted: Backlog::default(),
+        edges: Edges::new(ids.incarnation()),
         queue_rate: Rate::new(),
         grants_rate: Rate::new(),
         secret,
@@ -410,6 +413,7 @@ async fn keep_fresh(shared: &Shared, stop: CancellationToken) {
             metrics::retry("tier_table");
         }
         shared.backlog.forget_before(shared.now());
+        shared.granted.forget_before(shared.now());
         metrics::backlog(shared.backlog.len());
     }
 }

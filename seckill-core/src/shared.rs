@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use types::plan::Pauses;
 use types::{Clock, CoreId, Invalid, LeaseId, Sku, Timestamp, topics};
 
+use crate::credits::Edges;
 use crate::handover::MoveDone;
 use crate::heard::Heard;
 use crate::ids::Ids;
@@ -86,6 +87,10 @@ pub(crate) struct Shared {
     /// How far this core has heard of all cores' orders.
     pub(crate) heard: Heard,
     pub(crate) backlog: Backlog,
+    /// Attempts that were granted from a lease and are not decided yet: edges get so many credits less.
+    pub(crate) granted: Backlog,
+    /// The edges that ask for credits.
+    pub(crate) edges: Edges,
     pub(crate) queue_rate: Rate,
     pub(crate) grants_rate: Rate,
     pub(crate) secret: TicketSecret,

@@ -46,6 +46,8 @@ pub(crate) struct Slot {
     reread_at: AtomicU64,
     // Every order of this product that its row counts is told of by an event up to this number.
     told: AtomicU64,
+    // Milliseconds of the table's own age at the last purchase call; 0 for none.
+    asked_at: AtomicU64,
 }
 
 /// Units that somebody has: it rises with accepted orders alone.
@@ -61,6 +63,7 @@ impl Slot {
             changed: Notify::new(),
             putting: parking_lot::Mutex::default(),
             reread_at: AtomicU64::new(0),
+            asked_at: AtomicU64::new(0),
         }
     }
 
@@ -218,6 +221,22 @@ impl TierTable {
         }
         self.refreshed_at.store(self.age_ms(), Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Somebody asks to buy it.
+    pub(crate) fn asked(&self, slot: &Slot) {
+        // Only when the time has changed: a million who ask must not pass one cache line around.
+        let now = self.age_ms().max(1);
+        if slot.asked_at.load(Ordering::Relaxed) < now {
+            slot.asked_at.store(now, Ordering::Relaxed);
+        }
+    }
+
+    /// Products that somebody asked to buy within `span`.
+    pub(crate) fn asked_within(&self, span: Duration) -> Vec<Arc<Slot>> {
+        let oldest = self.age_ms().saturating_sub(u64::try_from(span.as_millis()).unwrap_or(u64::MAX));
+        let asked = |slot: &&Arc<Slot>| matches!(slot.asked_at.load(Ordering::Relaxed), at if at > oldest && at > 0);
+        self.slots.load().values().filter(asked).cloned().collect()
     }
 
     /// Reads one product again, unless that was done within the last 50 ms.

@@ -81,6 +81,9 @@ pub struct DemoArgs {
     /// Runs on real Kafka, Redis, MariaDB and Filebeat, started for it (script/setup-servers installs them).
     #[arg(long)]
     pub real: bool,
+    /// Puts a real Nginx in front (`edge/`): shoppers go through it, and the log is its own. Time runs at its own speed.
+    #[arg(long)]
+    pub edge: bool,
     /// Listens on free ports instead of the usual ones.
     #[arg(long)]
     pub any_port: bool,

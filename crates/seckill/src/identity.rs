@@ -1,6 +1,6 @@
-//! Whom this installation believes: the control plane by its secret, people by the configured issuers, and in a demo
-//! by the built-in issuer, which signs HS256 tokens with a secret of this installation and must never be believed in
-//! production.
+//! Whom this installation believes: the control plane and the edges by their secrets, people by the configured issuers,
+//! and in a demo by the built-in issuer, which signs HS256 tokens with a secret of this installation and must never be
+//! believed in production.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -110,6 +110,8 @@ pub fn local_token(config: &Config, subject: &str, roles: &[Role], life: Duratio
 /// Everybody who may call.
 pub struct Callers {
     control: Secret,
+    /// If there are edges.
+    edges: Option<Secret>,
     /// In a demo alone.
     built_in: Option<Arc<DemoIssuer>>,
     outside: Arc<OutsideTokens>,
@@ -118,7 +120,14 @@ pub struct Callers {
 impl Callers {
     /// The control plane by its secret, people by `outside`, and by `built_in` where it is believed.
     pub fn new(control: Secret, built_in: Option<Arc<DemoIssuer>>, outside: Arc<OutsideTokens>) -> Self {
-        Self { control, built_in, outside }
+        Self { control, edges: None, built_in, outside }
+    }
+
+    /// Believes this secret to be an edge's.
+    #[must_use]
+    pub fn with_edges(mut self, edges: Secret) -> Self {
+        self.edges = Some(edges);
+        self
     }
 }
 
@@ -127,6 +136,10 @@ impl Authenticator for Callers {
         if self.control.equals(bearer.as_bytes()) {
             let subject = BuyerId::new("control-plane").map_err(|_| AuthError::Invalid)?;
             return Ok(Identity { subject, roles: BTreeSet::from([Role::Control]) });
+        }
+        if self.edges.as_ref().is_some_and(|secret| secret.equals(bearer.as_bytes())) {
+            let subject = BuyerId::new("edge").map_err(|_| AuthError::Invalid)?;
+            return Ok(Identity { subject, roles: BTreeSet::from([Role::Edge]) });
         }
         match self.built_in.as_ref().map(|issuer| issuer.verify(bearer)) {
             Some(Ok(identity)) => Ok(identity),
@@ -194,6 +207,9 @@ mod tests {
         assert!(callers(Some(built_in)).verify(&token).is_ok_and(|i| i.is(Role::Admin)), "a demo does");
         assert_eq!(callers(None).verify(&token), Err(AuthError::Invalid));
         assert!(callers(None).verify("control-plane-token").is_ok_and(|i| i.is(Role::Control)));
+        assert_eq!(callers(None).verify("token-of-the-edges"), Err(AuthError::Invalid), "there are no edges");
+        let edges = callers(None).with_edges(Secret::new(b"token-of-the-edges".to_vec()));
+        assert!(edges.verify("token-of-the-edges").is_ok_and(|i| i.roles == BTreeSet::from([Role::Edge])));
         assert_eq!(callers(None).session("x.y"), Err(AuthError::Invalid), "nobody can log in");
     }
 }

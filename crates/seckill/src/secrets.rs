@@ -59,6 +59,8 @@ pub struct SecretFiles {
     pub visitor_file: Option<PathBuf>,
     /// The control plane's token at the cores.
     pub control_file: Option<PathBuf>,
+    /// The edges' token at the cores.
+    pub edge_file: Option<PathBuf>,
     /// Signs payment callbacks.
     pub payment_file: Option<PathBuf>,
     /// Signed payment callbacks before it: still believed while the provider changes its key. Unset: none.
@@ -78,6 +80,8 @@ pub struct Secrets {
     pub visitor: Secret,
     /// The control plane's token at the cores.
     pub control: Secret,
+    /// The edges' token at the cores.
+    pub edge: Secret,
     /// Signs payment callbacks.
     pub payment: Secret,
     /// Signed payment callbacks before it.
@@ -105,6 +109,7 @@ impl Secrets {
             ticket: one("ticket", &files.ticket_file)?,
             visitor: one("visitor", &files.visitor_file)?,
             control: one("control", &files.control_file)?,
+            edge: one("edge", &files.edge_file)?,
             payment: one("payment", &files.payment_file)?,
             previous_payment: match &files.previous_payment_file {
                 Some(path) => Some(read(path).context("secrets.previous_payment_file")?),

@@ -95,7 +95,8 @@ impl Site {
         let outside = OutsideTokens::new(&config.identity, session.context("secrets.session_file")?, &clock);
         let outside = Arc::new(outside.context("identity.issuers")?);
         let built_in = (config.mode == Mode::Demo).then(|| issuer.clone());
-        let callers = Arc::new(Callers::new(secrets.control.clone(), built_in, outside.clone()));
+        let callers = Callers::new(secrets.control.clone(), built_in, outside.clone());
+        let callers = Arc::new(callers.with_edges(secrets.edge.clone()));
         place_in(&data, &mut config, &secrets)?;
         let log = event_log(&config, clock.clone()).context("event_log")?;
         Ok(Self { config, log, clock, issuer, outside, metrics, callers, secrets })

@@ -57,6 +57,23 @@ fn the_loop_closes_and_every_promise_holds() {
 }
 
 #[test]
+fn the_loop_closes_through_a_real_edge() {
+    let seed = "7";
+    let data = tempfile::tempdir().unwrap();
+    println!("seed {seed}, data {}", data.path().display());
+    let arguments = ["demo", "--any-port", "--edge", "--for", "25s", "--seed", seed];
+    let output = seckill(data.path()).args(arguments).output().unwrap();
+    let said = text(&output);
+    assert!(output.status.success() && said.contains("PASSED"), "{said}");
+    // The log that was read is Nginx's own: it knows how long the core took, and who was refused before it.
+    let log = fs::read_to_string(data.path().join("access.log")).unwrap();
+    assert!(log.contains(r#""upstream_status":"201""#) || log.contains(r#""upstream_status":"202""#), "{said}");
+    assert!(log.lines().all(|line| line.contains(r#""refused":""#)), "every line is the edge's");
+    let refused = seckill(data.path()).args(["demo", "--edge", "--speed", "4"]).output().unwrap();
+    assert!(!refused.status.success() && text(&refused).contains("--speed 1"), "{}", text(&refused));
+}
+
+#[test]
 fn kill_minus_nine_loses_no_order_and_counts_nothing_twice() {
     let seed = "11";
     let data = tempfile::tempdir().unwrap();

@@ -6,6 +6,7 @@
 //! where blocking a thread is harmless (`spawn_blocking`, a multi-threaded test).
 
 mod control;
+mod edge;
 mod error;
 mod filebeat;
 mod kafka;
@@ -19,6 +20,7 @@ mod program;
 mod redis;
 mod redis_cluster;
 
+pub use edge::{Edge, EdgeCore, EdgeOptions};
 pub use error::ServerError;
 pub use filebeat::Filebeat;
 pub use kafka::{Kafka, Secured};

@@ -48,6 +48,11 @@ impl Nginx {
         format!("http://127.0.0.1:{}", self.port())
     }
 
+    /// SIGHUP to the master: it reads its files again.
+    pub(crate) fn hang_up(&self) {
+        self.process.hang_up();
+    }
+
     /// Has the new configuration checked (a wrong one is refused and the old one stays) and tells the master to
     /// take it. Returns before the workers have changed.
     pub fn reload(&self, config: &str) -> Result<(), ServerError> {

@@ -126,6 +126,10 @@ text_id!(
     CoreId, "core", MAX_NAME, name_byte, "letters, digits and . _ ~ -"
 );
 text_id!(
+    /// The name of one edge, an Nginx in front of the cores.
+    EdgeId, "edge", MAX_NAME, name_byte, "letters, digits and . _ ~ -"
+);
+text_id!(
     /// One HTTP request's id, carried from the edge to the order event.
     RequestId, "request-id", MAX_NAME, name_byte, "letters, digits and . _ ~ -"
 );

@@ -18,7 +18,7 @@ pub mod topics;
 pub use access::{AccessEvent, EventBatch, EventKind, VisitorHash};
 pub use heat::{HeatEntry, HeatReport, HotPage, Temperature, Thresholds};
 pub use identity::{AuthError, Authenticator, Identity, Role};
-pub use ids::{BuyerId, CoreId, IdempotencyKey, LeaseId, OrderId, PageId, PaymentId, RequestId, SaleName, Sku};
+pub use ids::{BuyerId, CoreId, EdgeId, IdempotencyKey, LeaseId, OrderId, PageId, PaymentId, RequestId, SaleName, Sku};
 pub use money::{Currency, Money};
 pub use order_event::{OrderEvent, OrderEventKind};
 pub use sale::{ProductSpec, SalePolicy, SaleSpec};

@@ -9,7 +9,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::ids::{MAX_BUYER, MAX_KEY, MAX_NAME, MAX_PAGE};
 use crate::{
-    BuyerId, CoreId, Currency, Epoch, Generation, IdempotencyKey, LeaseId, Nonce, OrderId, PageId, PaymentId,
+    BuyerId, CoreId, Currency, EdgeId, Epoch, Generation, IdempotencyKey, LeaseId, Nonce, OrderId, PageId, PaymentId,
     RequestId, SaleName, SaleSpec, Sku, Term, Timestamp,
 };
 
@@ -59,6 +59,7 @@ schema! {
     BuyerId: text(PRINTABLE, 1, MAX_BUYER, "A buyer as the token issuer names him.");
     IdempotencyKey: text(PRINTABLE, 1, MAX_KEY, "The caller's own name for one call: the same key has the same answer for ever.");
     CoreId: text(NAME, 1, MAX_NAME, "The name of one core.");
+    EdgeId: text(NAME, 1, MAX_NAME, "The name of one edge.");
     RequestId: text(NAME, 1, MAX_NAME, "One HTTP request's id.");
     OrderId: text(HEX, 32, 32, "An order: 128 random bits.");
     PaymentId: text(HEX, 32, 32, "A payment: 128 random bits.");

@@ -20,7 +20,7 @@ pub(super) const ADMIN: About = About {
 /// The private listener.
 pub(super) const PRIVATE: About = About {
     title: "seckill-core, private",
-    description: "Plans, the core's state and its health, inside the installation.",
+    description: "Plans, edges' credits, the core's state and its health, inside the installation.",
     problems: problems::ALL,
 };
 
@@ -31,12 +31,12 @@ mod tests {
     use http_kit::openapi::documented;
     use testkit::openapi::{is_checked_in, operations, routes};
 
-    use super::super::{admin_routes, health_routes, plan_routes, provider_routes, public_routes};
+    use super::super::{admin_routes, edge_routes, health_routes, plan_routes, provider_routes, public_routes};
     use super::*;
 
     #[test]
     fn the_documents_are_checked_in_and_name_every_route_and_no_other() {
-        let private = plan_routes().merge(health_routes());
+        let private = plan_routes().merge(edge_routes()).merge(health_routes());
         let public = public_routes().merge(provider_routes());
         let listeners = [("public", public, PUBLIC), ("admin", admin_routes(), ADMIN), ("private", private, PRIVATE)];
         for (name, router, about) in listeners {

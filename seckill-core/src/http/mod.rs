@@ -7,6 +7,7 @@ mod answers;
 mod audit;
 mod clone;
 mod documents;
+mod edge;
 mod erasure;
 mod extract;
 mod imports;
@@ -116,6 +117,11 @@ fn plan_routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(private::plan)).routes(routes!(private::state))
 }
 
+/// The edges' routes.
+fn edge_routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(edge::credits))
+}
+
 /// Health is asked without credentials, and a bad header must not make a core look ill.
 fn health_routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(private::alive)).routes(routes!(private::ready))
@@ -136,9 +142,9 @@ pub(crate) fn admin(app: App, authenticator: SharedAuthenticator) -> Router {
     harden(router, Limits { body: SALE_BODY, time: Duration::from_secs(30), concurrent: 64 })
 }
 
-/// Serves the control plane, health checks, and what the binary adds (`extra`: metrics).
+/// Serves the control plane, the edges, health checks, and what the binary adds (`extra`: metrics).
 pub(crate) fn private(app: App, authenticator: SharedAuthenticator, extra: Router) -> Router {
-    let plan = plan_routes().layer(middleware::from_fn_with_state(authenticator, authenticate));
+    let plan = plan_routes().merge(edge_routes()).layer(middleware::from_fn_with_state(authenticator, authenticate));
     let (router, _) = documented(plan.merge(health_routes()), &documents::PRIVATE);
     harden(
         router.with_state(app).merge(extra),

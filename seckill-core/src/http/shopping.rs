@@ -3,7 +3,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use http_kit::{Problem, ProblemKind};
 use serde::Deserialize;
@@ -19,6 +19,9 @@ use crate::admission::{self, Refusal};
 use crate::challenge::MAX_ANSWER;
 use crate::purchase::{self, Ask, PurchaseOutcome, TicketState};
 use crate::stock::store::OrderRow;
+
+/// For the edge, which hides it: nothing at all is left, so that it may say so to others for a moment.
+const NOTHING_LEFT: HeaderName = HeaderName::from_static("x-nothing-left");
 
 /// A purchase. Anything that is not here is refused.
 #[derive(Deserialize, utoipa::ToSchema)]
@@ -58,8 +61,16 @@ pub(super) async fn purchase(
     }
     let span =
         tracing::debug_span!("purchase", request = request.as_ref().map_or("", |r| r.as_str()), product = %product);
-    let ask =
-        Ask { buyer: buyer.clone(), key, sale, product, quantity: body.quantity, request, token: body.token, wait };
+    let ask = Ask {
+        buyer: buyer.clone(),
+        key,
+        sale,
+        product: product.clone(),
+        quantity: body.quantity,
+        request,
+        token: body.token,
+        wait,
+    };
     async {
         let outcome = purchase::purchase(&app.shared, ask).await;
         tracing::debug!(outcome = outcome_name(&outcome), "answered");
@@ -80,7 +91,13 @@ pub(super) async fn purchase(
                 headers.insert(header::LOCATION, location(&format!("/v1/tickets/{ticket}"))?);
                 Ok(response)
             }
-            PurchaseOutcome::Refused(refusal) => Err(problems::refusal(refusal)),
+            PurchaseOutcome::Refused(refusal) => {
+                let mut response = problems::refusal(refusal).into_response();
+                if let Some(hint) = purchase::nothing_left(&app.shared, &product, refusal).await {
+                    response.headers_mut().insert(NOTHING_LEFT, HeaderValue::from_static(hint));
+                }
+                Ok(response)
+            }
         }
     }
     .instrument(span)

@@ -8,6 +8,7 @@ mod bad_input;
 mod cores;
 mod db_path;
 mod documents;
+mod edge;
 mod fast_paths;
 mod imports;
 mod initial_tier;

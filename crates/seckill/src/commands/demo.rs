@@ -15,6 +15,7 @@ use super::all_in_one::{addresses, apply_sale, token};
 use super::{VIOLATED, sale, say};
 use crate::cli::DemoArgs;
 use crate::config::Config;
+use crate::demo::edge::DemoEdge;
 use crate::demo::legs::Legs;
 use crate::demo::real::RealServers;
 use crate::demo::report::DemoReport;
@@ -36,6 +37,9 @@ const LOOK: Duration = Duration::from_millis(50);
 /// Runs the demo; 1 if it does not hold.
 pub async fn run(mut config: Config, given_dir: bool, args: DemoArgs) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
+    if args.edge && (args.speed - 1.0).abs() > f64::EPSILON {
+        bail!("--edge goes with --speed 1 only: a real Nginx writes the machine's time into its log");
+    }
     if !given_dir {
         config.data_dir = fresh_dir()?;
     }
@@ -66,11 +70,14 @@ pub async fn run(mut config: Config, given_dir: bool, args: DemoArgs) -> anyhow:
     apply_sale(&house, &body).await?;
     let spec = types::SaleSpec::deserialize(body)??;
 
+    let edge = if args.edge { Some(real_edge(&data, &place, &house, &log_path).await?) } else { None };
+
     let journals = data.join("journals");
     std::fs::create_dir_all(&journals)?;
     let started = clock.now();
     let options = TrafficOptions {
-        core_url: format!("http://{}", house.core.public()),
+        core_url: edge.as_ref().map_or_else(|| format!("http://{}", house.core.public()), DemoEdge::url),
+        edge: edge.is_some(),
         sale: spec.name.to_string(),
         products: spec.products.iter().map(Product::from).collect(),
         log_path: log_path.clone(),
@@ -82,6 +89,7 @@ pub async fn run(mut config: Config, given_dir: bool, args: DemoArgs) -> anyhow:
     };
     let traffic = Traffic::new(options, clock.clone(), shoppers_tokens(&house))?;
     introduce(&house, &spec, &data, &args)?;
+    edge.iter().flat_map(DemoEdge::addresses).for_each(say);
 
     let traffic_handle = traffic.handle();
     let legs = Legs::default();
@@ -157,6 +165,13 @@ async fn real_servers(data: &Path, config: &mut Config) -> anyhow::Result<RealSe
     servers.configure(config);
     servers.addresses().into_iter().for_each(say);
     Ok(servers)
+}
+
+/// Starts the edge, which needs nothing but the house behind it.
+async fn real_edge(data: &Path, config: &Config, house: &House, log: &Path) -> anyhow::Result<DemoEdge> {
+    let (data, log, files) = (data.to_owned(), log.to_owned(), config.secrets.clone());
+    let (public, private) = (house.core.public(), house.core.private());
+    tokio::task::spawn_blocking(move || DemoEdge::start(&data, &files, public, private, &log)).await?
 }
 
 fn fresh_dir() -> anyhow::Result<PathBuf> {

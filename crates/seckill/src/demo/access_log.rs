@@ -64,7 +64,7 @@ struct Line<'a> {
     request: &'a Request,
 }
 
-enum Item {
+pub(super) enum Item {
     Request(Box<Request>),
     Garbage(Vec<u8>),
 }
@@ -74,9 +74,28 @@ enum Item {
 pub struct AccessLog {
     sender: mpsc::Sender<Item>,
     lines: Arc<AtomicU64>,
+    behind_edge: bool,
 }
 
 impl AccessLog {
+    /// A log that a real edge writes by itself: what is sent here are visits to be made.
+    pub(super) fn of_edge() -> (Self, mpsc::Receiver<Item>, Arc<AtomicU64>) {
+        let (sender, items) = mpsc::channel(QUEUE);
+        let lines = Arc::new(AtomicU64::new(0));
+        (Self { sender, lines: lines.clone(), behind_edge: true }, items, lines)
+    }
+    /// Whether a real edge writes the log.
+    pub const fn behind_edge(&self) -> bool {
+        self.behind_edge
+    }
+    /// A call that was made: written, unless the edge has done so already.
+    pub async fn call_made(&self, request: Request) {
+        if self.behind_edge {
+            self.lines.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.request(request).await;
+        }
+    }
     /// Writes one request; waits for room. Lines after the writer's end are lost, as the requests' log would be.
     pub async fn request(&self, request: Request) {
         let _ended = self.sender.send(Item::Request(Box::new(request))).await;
@@ -115,7 +134,7 @@ pub fn open(path: &Path, clock: Arc<dyn Clock>) -> (AccessLog, AccessLogWriter) 
     let (sender, items) = mpsc::channel(QUEUE);
     let lines = Arc::new(AtomicU64::new(0));
     let writer = AccessLogWriter { path: path.to_owned(), clock, items, lines: lines.clone() };
-    (AccessLog { sender, lines }, writer)
+    (AccessLog { sender, lines, behind_edge: false }, writer)
 }
 
 /// The time of the last whole line in a log; `None` if there is no log or no such line. A clock for another run

@@ -11,6 +11,7 @@ use types::{Clock, Timestamp};
 
 use super::access_log::{AccessLog, Request};
 use super::journal::Told;
+use super::visits;
 
 /// Longest real time a shopper waits for an answer: longer than `Prefer: wait` may take.
 const TIMEOUT: Duration = Duration::from_secs(8);
@@ -126,6 +127,9 @@ impl Client {
             _ => self.http.get(url),
         };
         request = request.bearer_auth(call.bearer).header("X-Request-Id", &request_id);
+        if self.log.behind_edge() {
+            request = visits::as_visitor(request, &visitor.address, &visitor.hash, visitor.agent);
+        }
         if let Some(key) = call.key {
             request = request.header("Idempotency-Key", key);
         }
@@ -147,7 +151,7 @@ impl Client {
         let took = started.elapsed();
         let answered = answer.status != 0;
         self.log
-            .request(Request {
+            .call_made(Request {
                 remote_addr: visitor.address.clone(),
                 method: call.method,
                 uri: call.logged_path.unwrap_or(call.path).to_owned(),

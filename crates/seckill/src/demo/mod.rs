@@ -5,6 +5,7 @@ pub mod access_log;
 mod background;
 mod client;
 pub mod crowd;
+pub mod edge;
 pub mod journal;
 pub mod judge;
 pub mod legs;
@@ -13,6 +14,7 @@ pub mod report;
 mod shoppers;
 pub mod stats;
 pub mod trace;
+mod visits;
 pub mod watch;
 
 use std::path::PathBuf;
@@ -88,8 +90,10 @@ impl From<&types::ProductSpec> for Product {
 /// What the traffic is to be. Rates are per second of event time.
 #[derive(Debug, Clone)]
 pub struct TrafficOptions {
-    /// The core's public listener, `http://127.0.0.1:8080`.
+    /// The core's public listener, `http://127.0.0.1:8080`, or the edge's.
     pub core_url: String,
+    /// Whether that is an edge, which writes the access log itself.
+    pub edge: bool,
     /// The sale's name.
     pub sale: String,
     /// What is on sale.
@@ -114,6 +118,7 @@ impl Default for TrafficOptions {
     fn default() -> Self {
         Self {
             core_url: "http://127.0.0.1:8080".to_owned(),
+            edge: false,
             sale: String::new(),
             products: Vec::new(),
             log_path: PathBuf::from("access.log"),
@@ -136,9 +141,24 @@ pub struct Traffic {
     trace: Trace,
     counters: Counters,
     log: AccessLog,
-    log_writer: access_log::AccessLogWriter,
+    log_writer: LogWriter,
     lines: access_log::LineCount,
     started: Timestamp,
+}
+
+/// Who brings what shoppers do into the access log.
+enum LogWriter {
+    File(access_log::AccessLogWriter),
+    Edge(visits::Visits),
+}
+
+impl LogWriter {
+    async fn run(self) -> Result<()> {
+        match self {
+            Self::File(writer) => writer.run().await,
+            Self::Edge(visits) => visits.run().await,
+        }
+    }
 }
 
 /// Looks at running traffic; cheap to clone, and does not keep it running.
@@ -175,7 +195,13 @@ impl Traffic {
     pub fn new(options: TrafficOptions, clock: Arc<dyn Clock>, token: TokenIssuer) -> Result<Self> {
         let roles: Vec<Role> = options.products.iter().map(Product::role).collect();
         let schedule = Schedule::new(options.seed, &roles);
-        let (log, log_writer) = access_log::open(&options.log_path, clock.clone());
+        let (log, log_writer) = if options.edge {
+            let (log, visits) = visits::open(&options.core_url)?;
+            (log, LogWriter::Edge(visits))
+        } else {
+            let (log, writer) = access_log::open(&options.log_path, clock.clone());
+            (log, LogWriter::File(writer))
+        };
         let lines = log.count();
         let started = clock.now();
         let trace = Trace::embedded()?;

@@ -90,6 +90,7 @@ pub const TABLE: &[Row] = &[
     (At::CorePrivate, "get", "/healthz", Everybody),
     (At::CorePrivate, "get", "/readyz", Everybody),
     (At::CorePrivate, "post", "/internal/plan", Roles(&[Control])),
+    (At::CorePrivate, "get", "/internal/edge/credits", Roles(&[Role::Edge])),
     (At::CorePrivate, "get", "/internal/state", Roles(&[Control, Viewer, Operator, Admin])),
     //
     (At::Control, "get", "/openapi.json", Everybody),

@@ -172,6 +172,11 @@ impl Town {
         text
     }
 
+    /// Whether it has this listener.
+    pub fn has(&self, listener: &str) -> bool {
+        self.ports.contains_key(listener)
+    }
+
     /// Where everything of this town lies.
     pub fn data(&self) -> &Path {
         self.data.path()
@@ -304,7 +309,7 @@ fn start_servers(data: &Path) -> Servers {
     })
 }
 
-const SECRETS: [&str; 4] = ["issuer", "ticket", "visitor", "control"];
+const SECRETS: [&str; 5] = ["issuer", "ticket", "visitor", "control", "edge"];
 
 /// One secret of each kind for all processes; answers the key that signs tokens.
 fn make_secrets(data: &Path) -> jsonwebtoken::EncodingKey {

@@ -128,6 +128,20 @@ impl Backlog {
         Entered::At { ahead, estimate: seconds(total) }
     }
 
+    /// Counts an attempt in that needs no room: it has been granted.
+    pub(crate) fn note(&self, attempt: &AttemptRecord, at: Option<Position>) {
+        let mut inner = self.0.lock();
+        let entry = Queued { deadline: attempt.deadline, quantity: attempt.quantity, at };
+        if inner.products.entry(attempt.product.clone()).or_default().insert(attempt.name(), entry).is_none() {
+            inner.total += 1;
+        }
+    }
+
+    /// Attempts of the product that are not decided.
+    pub(crate) fn waiting(&self, product: &Sku) -> u64 {
+        self.0.lock().products.get(product).map_or(0, |queued| queued.len() as u64)
+    }
+
     /// The attempt is decided, or on another way.
     pub(crate) fn leave(&self, product: &Sku, name: &AttemptName) {
         let mut inner = self.0.lock();

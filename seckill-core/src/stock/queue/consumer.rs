@@ -271,9 +271,8 @@ pub(crate) fn apply(
     let mut accepted = false;
     for (record, verdict) in records.into_iter().zip(verdicts) {
         let name = record.name();
-        if record.grant.is_none() {
-            shared.backlog.leave(&record.product, &name);
-        }
+        let waiting = if record.grant.is_none() { &shared.backlog } else { &shared.granted };
+        waiting.leave(&record.product, &name);
         let tier = if record.grant.is_some() { Tier::Redis } else { Tier::Queue };
         let mut bought = None;
         if let Some(Verdict::Decided {

@@ -1,4 +1,4 @@
-//! What other cores have decided of the attempts that were queued here: the group's committed offsets tell, so that
+//! What other cores have decided of the attempts that were queued or granted here: the group's committed offsets tell, so that
 //! a core whose partitions another one consumes does not take its own backlog for full. Decides nothing.
 
 use std::time::Duration;
@@ -27,16 +27,18 @@ pub(crate) async fn run(shared: &Shared, stop: CancellationToken) {
 
 async fn look(shared: &Shared) {
     let Ok(group) = group() else { return };
-    for partition in shared.backlog.partitions() {
-        let at = TopicPartition { topic: shared.topics.queue.clone(), partition };
-        match shared.log.committed(&group, &at).await {
-            Ok(Some(next)) => shared.backlog.passed(partition, next),
-            Ok(None) => {}
-            // Failing is harmless: attempts leave the backlog at their deadline in any case.
-            Err(error) => {
-                tracing::debug!(%error, partition, "committed offsets were not read");
-                metrics::retry("log");
-                return;
+    for (waiting, topic) in [(&shared.backlog, &shared.topics.queue), (&shared.granted, &shared.topics.grants)] {
+        for partition in waiting.partitions() {
+            let at = TopicPartition { topic: topic.clone(), partition };
+            match shared.log.committed(&group, &at).await {
+                Ok(Some(next)) => waiting.passed(partition, next),
+                Ok(None) => {}
+                // Failing is harmless: attempts leave the backlog at their deadline in any case.
+                Err(error) => {
+                    tracing::debug!(%error, %topic, partition, "committed offsets were not read");
+                    metrics::retry("log");
+                    return;
+                }
             }
         }
     }

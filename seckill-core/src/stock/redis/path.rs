@@ -71,12 +71,15 @@ pub(crate) async fn send(shared: &Shared, row: &ProductRow, mut attempt: Attempt
     };
     attempt.grant = Some(GrantName { lease: lease.lease, seq });
     let product = attempt.product.clone();
-    let appended = match PurchaseRecord::Attempt(attempt).encode(now) {
+    let appended = match PurchaseRecord::Attempt(attempt.clone()).encode(now) {
         Ok(record) => shared.append_purchase(&shared.topics.grants, record).await.map_err(|e| e.to_string()),
         Err(error) => Err(error.to_string()),
     };
     match appended {
-        Ok(_) => Sent::Appended,
+        Ok(at) => {
+            shared.granted.note(&attempt, at);
+            Sent::Appended
+        }
         Err(error) => {
             tracing::warn!(%error, %product, "a grant was not appended");
             crate::metrics::retry("log");
