@@ -56,10 +56,10 @@ impl Area for Expiry {
     }
     fn run(&self, settings: &Settings) -> anyhow::Result<Vec<Figure>> {
         let size = if settings.quick {
-            let (watched, fill) = (Duration::from_secs(8), Duration::from_secs(15));
+            let (watched, fill) = (Duration::from_secs(8), Duration::from_secs(20));
             Size { open: 100_000, together: 10_000, watched, fill }
         } else {
-            let (watched, fill) = (Duration::from_secs(30), Duration::from_secs(75));
+            let (watched, fill) = (Duration::from_secs(30), Duration::from_secs(100));
             Size { open: 1_000_000, together: 100_000, watched, fill }
         };
         let folder = tempfile::tempdir_in(&settings.cache)?;

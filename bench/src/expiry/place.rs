@@ -108,7 +108,7 @@ impl Sql<'_> {
             Self::Server(server, name) => {
                 let numbers = |n: u64| format!("(SELECT seq AS n FROM seq_0_to_{}) s", n - 1);
                 let text = |word: &str, n: &str| format!("CONCAT('{word}', {n})");
-                let sql = statements(filling, &numbers, "MD5(RAND())", " DIV ", &text).join("; ");
+                let sql = statements(filling, &numbers, "MD5(UUID())", " DIV ", &text).join("; ");
                 let quick = "SET sql_log_bin = 0, unique_checks = 0, foreign_key_checks = 0";
                 server.run(&format!("USE {name}; {quick}; {sql}")).map(drop).map_err(Into::into)
             }
