@@ -21,7 +21,7 @@ fn python() -> Option<PathBuf> {
     let python = cache.join("seckill/clients/bin/python");
     let there = python.exists();
     if !there {
-        println!("skipped: {} is not there; script/test installs it", python.display());
+        eprintln!("skipped: {} is not there; script/test installs it", python.display());
     }
     there.then_some(python)
 }
@@ -56,7 +56,7 @@ const BEGIN: i64 = 1_794_355_200;
 
 fn heat(seconds: std::ops::Range<i64>) -> Vec<HeatRow> {
     let seed = 2026;
-    println!("seed {seed}");
+    eprintln!("seed {seed}");
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut all = Vec::new();
     for second in seconds {

@@ -234,9 +234,9 @@ async fn every_statement_is_answered_as_druid_answers_it_or_listed() {
         }
     }
     for (name, how) in &differing {
-        println!("{name}\n{how}");
+        eprintln!("{name}\n{how}");
     }
-    println!("{} statements, {} differ", all.len(), differing.len());
+    eprintln!("{} statements, {} differ", all.len(), differing.len());
     if only.is_some() {
         return;
     }
