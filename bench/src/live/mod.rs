@@ -76,14 +76,6 @@ pub fn more_handles() -> anyhow::Result<u64> {
     Ok(limit.maximum.unwrap_or(u64::MAX))
 }
 
-/// Bytes that the kernel holds for TCP, of both ends of every connection of this machine.
-fn kernel_bytes() -> f64 {
-    let text = std::fs::read_to_string("/proc/net/sockstat").unwrap_or_default();
-    let words: Vec<_> = text.lines().find(|line| line.starts_with("TCP:")).unwrap_or_default().split(' ').collect();
-    let pages = words.windows(2).find(|pair| pair[0] == "mem").and_then(|pair| pair[1].parse::<f64>().ok());
-    pages.map_or(f64::NAN, |pages| pages * 4096.0)
-}
-
 async fn idle_connections(
     settings: &Settings,
     program: &std::path::Path,
@@ -97,7 +89,7 @@ async fn idle_connections(
     // What is allocated once, with the first call of each kind, belongs to no connection.
     let mut sockets = Sockets::new(vec![core.at.public]);
     sockets.open("warm", &tokens.issue("warm", Role::Shopper)?).await?;
-    let (before, kernel_before) = (machine::resident(&pid), kernel_bytes());
+    let before = machine::resident(&pid);
     let begun = std::time::Instant::now();
     let mut opening = Vec::new();
     for n in 0..count {
@@ -107,18 +99,16 @@ async fn idle_connections(
     sockets.open_all(opening, 64).await?;
     let rate = count as f64 / begun.elapsed().as_secs_f64();
     tokio::time::sleep(HOLD).await;
-    let (after, kernel_after) = (machine::resident(&pid), kernel_bytes());
+    let after = machine::resident(&pid);
     let metrics = call(core.at.private, "GET", "/metrics", "", None)?.1;
     let held = metrics
         .lines()
         .find_map(|line| line.strip_prefix("seckill_core_live_connections ")?.trim().parse::<f64>().ok())
         .context("the core counts its connections")?;
     settings.say(&format!("{held} held, {} beats heard, {} ended", sockets.beats(), sockets.ended()));
-    let each = |before: f64, after: f64| vec![(after - before) / count as f64];
     let figures = vec![
         Figure::new("idle connections held", "connections", vec![held - 1.0]).bar(Bar::AtLeast(count as f64)),
-        Figure::new("resident bytes of an idle connection", "B", each(before, after)),
-        Figure::new("the kernel's bytes of an idle connection, both ends", "B", each(kernel_before, kernel_after)),
+        Figure::new("resident bytes of an idle connection", "B", vec![(after - before) / count as f64]),
         Figure::new("connections opened, with their passes", "1/s", vec![rate]),
     ];
     drop(sockets);
