@@ -42,6 +42,7 @@ impl<S: Send + Sync> FromRequestParts<S> for ByEdge {
 #[into_params(parameter_in = Query)]
 pub(super) struct Asking {
     /// The edge's name: each edge its own.
+    #[param(value_type = String, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._~-]+$")]
     edge: EdgeId,
     /// Among how many cores the edge divides: those that it reaches.
     #[serde(default = "one")]
