@@ -144,12 +144,14 @@ async fn each_limit_has_its_error() {
 
 #[tokio::test]
 async fn the_deepest_query_that_is_let_in_runs() {
+    // That it ends is what is asked, not how soon on a machine that does other things.
+    let patient = router(Arc::new(Fake::small()), limited(|l| l.timeout = Duration::from_secs(600)));
     let chain = format!("SELECT 1{} AS n FROM top_products WHERE rank = 1", " + rank".repeat(500));
-    assert_eq!(rows(&small(), &chain).await, "[\"n\"]\n[501]");
+    assert_eq!(rows(&patient, &chain).await, "[\"n\"]\n[501]");
     let ors = format!("SELECT COUNT(*) AS n FROM top_products WHERE rank < 0{}", " OR rank = 1".repeat(250));
-    assert_eq!(rows(&small(), &ors).await, "[\"n\"]\n[1]");
+    assert_eq!(rows(&patient, &ors).await, "[\"n\"]\n[1]");
     let nested = format!("SELECT {}1{} AS n", "(SELECT ".repeat(12), ")".repeat(12));
-    assert_eq!(rows(&small(), &nested).await, "[\"n\"]\n[1]");
+    assert_eq!(rows(&patient, &nested).await, "[\"n\"]\n[1]");
 }
 
 #[tokio::test]
