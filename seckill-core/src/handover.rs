@@ -410,6 +410,23 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_mover_who_slept_over_the_close_lends_nothing_either() {
+        use crate::stock::db::move_ruling::{StepRuling, rule_on_step};
+        use crate::stock::store::MoveStep;
+        let mut lamp = row(Tier::Db);
+        let epoch = lamp.state.epoch;
+        let open =
+            MoveStep::OpenLease { product: lamp.state.product.clone(), epoch, lease: LeaseId::from_bits(9), keep: 0 };
+        let lent = |granted, epoch, in_one_step| StepRuling::Lend { epoch, granted, in_one_step };
+        assert_eq!(rule_on_step(&open, &lamp), lent(10, epoch.next(), true));
+        lamp.sale_state = SaleState::Closed;
+        assert_eq!(rule_on_step(&open, &lamp), StepRuling::Stale);
+        // A move that had begun comes to its end all the same, else the product would drain for ever.
+        (lamp.state.phase, lamp.state.target) = (Phase::Draining, Some(Tier::Redis));
+        assert_eq!(rule_on_step(&open, &lamp), lent(0, epoch, false));
+    }
+
+    #[test]
     fn while_the_lease_store_is_away_redis_is_db() {
         let away = |seconds| Circumstances { away: true, ..around(seconds) };
         assert_eq!(wanted(&row(Tier::Redis), wish(Tier::Redis, 0), away(1)), Tier::Db);

@@ -137,7 +137,7 @@ impl Shared {
     /// this both happen within half a second.
     pub(crate) async fn units_came_back(&self, product: &Sku) {
         let Some(slot) = self.table.get(product) else { return };
-        if let Err(error) = self.table.reread(&slot).await {
+        if let Err(error) = self.table.reread_now(&slot).await {
             tracing::warn!(%error, %product, "a product was not read again");
         }
         self.wake_mover.product(product);

@@ -247,6 +247,13 @@ impl TierTable {
         if slot.reread_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, due).is_err() {
             return Ok(());
         }
+        self.reread_now(slot).await
+    }
+
+    /// Reads one product again at once: units came back, and whoever asks next must find them, however lately somebody
+    /// tripped over their absence. Each costs its change a read, so these are as bounded as the changes are.
+    pub(crate) async fn reread_now(&self, slot: &Slot) -> Result<(), StoreError> {
+        slot.reread_at.store(self.age_ms().max(1), Ordering::Relaxed);
         let product = slot.row().state.product.clone();
         if let Some(row) = self.store.product(&product).await? {
             slot.put(row);

@@ -3,7 +3,7 @@
 
 use types::{Epoch, Phase, Tier};
 
-use crate::stock::store::{LeaseRow, MoveStep, ProductRow};
+use crate::stock::store::{LeaseRow, MoveStep, ProductRow, SaleState};
 
 /// What a step does to its product. Where it says nothing of a column, that column stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +56,8 @@ pub enum StepRuling {
 /// - A lease opens only where none is alive; a fence leads out of redis only; a product opens only once its lease
 ///   is settled.
 /// - A lease settles once, from FENCED, by the database's own count.
+/// - Of a closed sale nothing is lent any more, by a mover who slept over the close either: no move to redis begins, and
+///   one that had begun ends with an empty lease.
 /// - A lease is topped up only while its store grants from it: active, OPEN and loaded. Before that its load says how
 ///   many it has; a fenced one gives back what it is given.
 pub fn rule_on_step(step: &MoveStep, row: &ProductRow) -> StepRuling {
@@ -68,12 +70,12 @@ pub fn rule_on_step(step: &MoveStep, row: &ProductRow) -> StepRuling {
         }
         MoveStep::OpenLease { epoch, keep, .. } => {
             let ends_move = drains(row, *epoch) && row.state.target == Some(Tier::Redis);
-            if !(ends_move || sells_from_free(row, *epoch)) || row.lease.is_some() {
+            if !(ends_move || (sells_from_free(row, *epoch) && lends(row))) || row.lease.is_some() {
                 return StepRuling::Stale;
             }
             StepRuling::Lend {
                 epoch: if ends_move { *epoch } else { epoch.next() },
-                granted: row.free.saturating_sub(*keep),
+                granted: if lends(row) { row.free.saturating_sub(*keep) } else { 0 },
                 in_one_step: !ends_move,
             }
         }
@@ -99,7 +101,7 @@ pub fn rule_on_step(step: &MoveStep, row: &ProductRow) -> StepRuling {
             let units = row.free.saturating_sub(*keep);
             match row.lease {
                 Some(LeaseRow { lease: here, fenced: false, loaded: true, .. })
-                    if here == *lease && units > 0 && sells_from_lease(row) =>
+                    if here == *lease && units > 0 && sells_from_lease(row) && lends(row) =>
                 {
                     StepRuling::TopUp { units }
                 }
@@ -117,6 +119,10 @@ pub fn rule_on_step(step: &MoveStep, row: &ProductRow) -> StepRuling {
 
 fn sells_from_free(row: &ProductRow, epoch: Epoch) -> bool {
     row.state.phase == Phase::Active && row.state.epoch == epoch && row.state.tier != Tier::Redis
+}
+
+fn lends(row: &ProductRow) -> bool {
+    row.sale_state != SaleState::Closed
 }
 
 fn sells_from_lease(row: &ProductRow) -> bool {
