@@ -8,9 +8,7 @@ use std::time::{Duration, Instant};
 use types::Role;
 
 use crate::crowd::{AGENT, Crowd, purchase};
-use crate::place::{
-    PRODUCT, SALE, ask, books_until, calls, has_credits, lines, metric, options, sell, start, state_of,
-};
+use crate::place::{PRODUCT, SALE, ask, books_until, calls, has_credits, lines, metric, options, sell, start};
 use crate::town::{PATIENCE, Town};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -153,7 +151,7 @@ async fn one_buyer_who_is_refused_again_and_again_takes_nothing_from_others() {
     eprintln!("{} calls, {reached} reached the core", calls.values().sum::<u64>());
     // Five a second are his; all else is refused before it costs a credit.
     assert!(reached <= 3 * units + 5 * seconds, "{reached} in {seconds} s");
-    assert_eq!(state_of(&town, PRODUCT).await["reserved"], units);
+    assert_eq!(orders(&town), units);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -102,13 +102,22 @@ pub async fn ask_port(port: u16, call: &str) -> Option<(u16, String)> {
     crate::crowd::answer(&mut stream, &mut Vec::new()).await
 }
 
-/// A product as the core has it.
-pub async fn state_of(town: &Town, product: &str) -> Value {
+/// A product as the core has it, as soon as it has this many units reserved: the core's table is read anew from SQL now
+/// and then, so it may be a moment behind its orders.
+pub async fn with_reserved(town: &Town, product: &str, units: u64) -> Value {
     let viewer = town.token("vic", &[Role::Viewer]);
-    let answer = town.http.get(town.url("private", "/internal/state")).bearer_auth(viewer).send().await.unwrap();
-    let state: Value = answer.json().await.unwrap();
-    let products = state["products"].as_array().unwrap();
-    products.iter().find(|one| one["product"] == product).unwrap().clone()
+    let began = Instant::now();
+    loop {
+        let call = town.http.get(town.url("private", "/internal/state")).bearer_auth(&viewer);
+        let state: Value = call.send().await.unwrap().json().await.unwrap();
+        let products = state["products"].as_array().unwrap();
+        let found = products.iter().find(|one| one["product"] == product).unwrap().clone();
+        if found["reserved"] == units {
+            return found;
+        }
+        assert!(began.elapsed() < PATIENCE, "not {units} reserved: {found}");
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 /// One metric of the edge, over all labels that begin so, as soon as it is `least`: workers add what they have counted

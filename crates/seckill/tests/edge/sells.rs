@@ -1,7 +1,7 @@
 //! Many more attempts than units, through the edge: few reach the core, exactly the stock is sold, credits balance.
 
 use crate::crowd::Crowd;
-use crate::place::{PRODUCT, books_until, calls, has_credits, options, sell, start, state_of};
+use crate::place::{PRODUCT, books_until, calls, has_credits, options, sell, start, with_reserved};
 use crate::town::Town;
 
 /// How many ask for how many: a small form here, `EDGE_ATTEMPTS` and `EDGE_UNITS` for the whole.
@@ -35,7 +35,7 @@ async fn of_many_attempts_few_reach_the_core_and_every_unit_is_sold() {
     let reached: u64 = calls.iter().filter(|((_, asked), _)| *asked).map(|(_, n)| n).sum();
     eprintln!("{reached} of {attempts} reached the core, for {units} units");
     assert_eq!(bought, units, "told to have bought");
-    let state = state_of(&town, PRODUCT).await;
+    let state = with_reserved(&town, PRODUCT, units).await;
     let of = |name: &str| state[name].as_u64().unwrap();
     assert_eq!((of("sellable"), of("reserved"), of("total")), (0, units, units), "{state}");
     assert!(reached <= 3 * units, "{reached} calls reached the core for {units} units");
