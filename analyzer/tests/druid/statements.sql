@@ -654,7 +654,7 @@ SELECT COUNT(*) AS n FROM (SELECT DISTINCT product FROM product_heat) a JOIN (SE
 query join_non_equal
 SELECT COUNT(*) AS n FROM (SELECT DISTINCT product FROM product_heat) a JOIN (SELECT DISTINCT product FROM product_heat) b ON a.product < b.product
 
-query union_all
+query union_all unordered
 SELECT COUNT(*) AS n FROM product_heat WHERE kind = 'view' UNION ALL SELECT COUNT(*) FROM product_heat WHERE kind = 'cart'
 
 query union_distinct unordered
