@@ -1,5 +1,6 @@
-//! How fast the engine counts, and what a tick costs, at several sizes of catalogue:
-//! `cargo run --release -p analyzer --example engine_rate`. It prints figures and checks nothing.
+//! How fast one shard's engine counts, at several sizes of catalogue, with visitors and without:
+//! `cargo run --release -p analyzer --no-default-features --example engine_rate [PAGES…]`. It prints and checks nothing;
+//! `script/bench heat` is what is held to bars.
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
 use std::time::Instant;
@@ -7,24 +8,20 @@ use std::time::Instant;
 use analyzer::engine::{Engine, Rules};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
-use types::{EventKind, Timestamp};
+use types::{EventKind, PageId};
 
-/// Events of one second of event time.
-const PER_SECOND: usize = 20_000;
+/// Events of one second of event time, in batches.
+const PER_SECOND: usize = 100_000;
+const BATCH: usize = 20_000;
 /// Seconds of event time: the window is full after sixty.
-const SECONDS: usize = 120;
-/// A fixed seed, so that runs can be compared.
-const SEED: u64 = 7;
+const SECONDS: usize = 80;
 
 fn main() {
-    println!("pages     events/s (live)  events/s (top)  lines p50/max us  list p50/max us  rebuilds");
-    for pages in [10_000u32, 100_000, 1_000_000] {
-        let mut random = ChaCha8Rng::seed_from_u64(SEED);
-        let names: Vec<String> = (0..pages).map(|n| n.to_string()).collect();
-        // Inverse-power sampling, close to Zipf with exponent 1.
+    let wanted: Vec<u32> = std::env::args().skip(1).map(|n| n.parse().unwrap()).collect();
+    for pages in if wanted.is_empty() { vec![10_000, 1_000_000] } else { wanted } {
+        let mut random = ChaCha8Rng::seed_from_u64(7);
+        let names: Vec<PageId> = (0..pages).map(|n| PageId::new(n.to_string()).unwrap()).collect();
         let draw = |r: &mut ChaCha8Rng| (f64::from(pages).powf(r.random::<f64>()) as u32).min(pages - 1);
-        let stream: Vec<(u32, u64)> = (0..PER_SECOND * SECONDS).map(|_| (draw(&mut random), random.random())).collect();
-        let mut figures = Vec::new();
         for live in [true, false] {
             let rules = Rules {
                 window: 60,
@@ -33,44 +30,37 @@ fn main() {
                 cap: if live { 2 } else { 0 },
                 hot_floor_milli: 200,
                 warm_floor_milli: 50,
-                max_pages: 10_000_000,
+                max_pages: 20_000_000,
                 spread: 10,
                 live,
-                skip_empty_after: None,
             };
             let mut engine = Engine::new(rules);
-            let (mut counting, mut ranking) = (0.0, Vec::new());
-            for (second, events) in stream.chunks(PER_SECOND).enumerate() {
+            let (mut seconds, mut events, mut ids) = (0.0, 0usize, Vec::new());
+            for second in 0..SECONDS as i64 {
+                for _ in 0..PER_SECOND / BATCH {
+                    let drawn: Vec<u32> = (0..BATCH).map(|_| draw(&mut random)).collect();
+                    let mut unique = drawn.clone();
+                    unique.sort_unstable();
+                    unique.dedup();
+                    let dictionary: Vec<PageId> = unique.iter().map(|n| names[*n as usize].clone()).collect();
+                    let numbers: Vec<(u32, u64)> =
+                        drawn.iter().map(|n| (unique.binary_search(n).unwrap() as u32, random.random())).collect();
+                    let start = Instant::now();
+                    engine.pin(&dictionary, &mut ids);
+                    for (page, visitor) in &numbers {
+                        engine.push_id(ids[*page as usize], EventKind::View, *visitor, second);
+                    }
+                    engine.unpin(&ids);
+                    seconds += start.elapsed().as_secs_f64();
+                    events += BATCH;
+                }
                 let start = Instant::now();
-                let at = Timestamp::from_seconds(second as i64);
-                for (page, visitor) in events {
-                    engine.push(&names[*page as usize], EventKind::View, *visitor, at);
+                for end in engine.settled_to().unwrap_or(0)..(second - 2).max(0) {
+                    engine.settle(end + 1);
                 }
-                engine.seal(Timestamp::from_seconds(second as i64 - 2), drop);
-                counting += start.elapsed().as_secs_f64();
-                if live {
-                    let start = Instant::now();
-                    engine.lines(at);
-                    let lines = start.elapsed().as_micros();
-                    let start = Instant::now();
-                    engine.rank(at, 10_000);
-                    ranking.push((lines, start.elapsed().as_micros()));
-                }
+                seconds += start.elapsed().as_secs_f64();
             }
-            figures.push((stream.len() as f64 / counting, ranking, engine.rebuilds()));
+            println!("{pages} pages, live {live}: {:.2} M events/s", events as f64 / seconds / 1e6);
         }
-        let mut lines: Vec<u128> = figures[0].1.iter().map(|r| r.0).collect();
-        let mut lists: Vec<u128> = figures[0].1.iter().map(|r| r.1).collect();
-        lines.sort_unstable();
-        lists.sort_unstable();
-        let of = |v: &[u128]| format!("{}/{}", v[v.len() / 2], v[v.len() - 1]);
-        println!(
-            "{pages:<9} {:>14.0} {:>15.0} {:>20} {:>16} {:>9}",
-            figures[0].0,
-            figures[1].0,
-            of(&lines),
-            of(&lists),
-            figures[0].2
-        );
     }
 }

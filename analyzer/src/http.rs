@@ -1,4 +1,4 @@
-//! The routes of the analyzer: the current top, one page's heat, and SQL. All of it reads snapshots; who
+//! The routes of the analyzer: the current top, one page's heat, a stream of both, and SQL. All of it reads snapshots; who
 //! may read is decided here, once for all routes.
 
 use std::sync::Arc;
@@ -8,16 +8,22 @@ use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::get;
 use axum::{Json, Router};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use http_kit::openapi::{About, documented};
 use http_kit::{Caller, Limits, Problem, ProblemKind, SharedAuthenticator};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 use types::{PageId, Role, Temperature, Thresholds, Timestamp};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
-use crate::live::{LiveHeat, TopPage};
+use crate::live::{HeatSnapshot, LiveHeat, TopPage};
 use crate::sql::SqlLimits;
+
+mod stream;
 
 /// Who may read heat.
 const READERS: [Role; 4] = [Role::Viewer, Role::Merchandiser, Role::Operator, Role::Admin];
@@ -44,20 +50,36 @@ impl Guard {
     }
 }
 
+const ABOUT: About = About {
+    title: "analyzer",
+    description: "What is hot now, as it is asked for and as it changes. SQL is answered beside it, as Druid does.",
+    problems: &[],
+};
+
+/// The routes of heat.
+fn routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new().routes(routes!(top)).routes(routes!(page_heat)).routes(routes!(stream::stream))
+}
+
 /// All routes, with limits around them.
 pub(crate) fn router(live: Arc<LiveHeat>, sql: Router, guard: Guard, extra: Router, limits: &SqlLimits) -> Router {
-    let heat = Router::new()
-        .route("/v1/top", get(top))
-        .route("/v1/products/{id}/heat", get(page_heat))
-        .with_state(live)
-        .merge(sql)
-        .layer(middleware::from_fn_with_state(guard, admit));
+    let guard = middleware::from_fn_with_state(guard, admit);
+    let (heat, _) = documented(routes().route_layer(guard.clone()), &ABOUT);
+    let sql = if sql.has_routes() { sql.route_layer(guard) } else { sql };
     let limits = Limits {
         body: limits.query_bytes * BODY_PER_QUERY_BYTE,
         time: limits.timeout + ANSWER_TIME,
         ..Limits::default()
     };
-    http_kit::harden(heat.merge(extra), limits)
+    let shared = Shared { live, streams: Arc::new(Semaphore::new(stream::MAX_STREAMS)) };
+    http_kit::harden(heat.with_state(shared).merge(sql).merge(extra), limits)
+}
+
+/// What the routes read.
+#[derive(Debug, Clone)]
+struct Shared {
+    live: Arc<LiveHeat>,
+    streams: Arc<Semaphore>,
 }
 
 // Druid's clients send Basic: the password is the token, the user name is not looked at.
@@ -95,51 +117,97 @@ async fn admit(State(guard): State<Guard>, request: Request, next: Next) -> Resu
     Ok(next.run(request).await)
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct TopQuery {
+    /// Most pages that are listed; 100 if it is not given.
+    #[param(minimum = 1, maximum = 10_000)]
     limit: Option<usize>,
 }
 
-#[derive(Debug, Serialize)]
+impl TopQuery {
+    fn limit(&self) -> Result<usize, Problem> {
+        let limit = self.limit.unwrap_or(DEFAULT_LIMIT);
+        if (1..=MAX_LIMIT).contains(&limit) {
+            return Ok(limit);
+        }
+        let why = format!("{limit} is not 1 to {MAX_LIMIT}");
+        Err(Problem::new(ProblemKind::INVALID_FIELD, why).field("limit"))
+    }
+}
+
+/// The window as it stands.
+#[derive(Debug, Serialize, ToSchema)]
 struct TopAnswer {
-    window_end: Timestamp,
-    made_at: Timestamp,
-    final_to: Option<Timestamp>,
-    active: u64,
-    k: u64,
-    thresholds: Thresholds,
-    total: u64,
-    events_per_s: f64,
+    #[serde(flatten)]
+    lines: Lines,
     /// Hot or warm pages that are not listed below.
     more: u64,
+    /// By count descending, then page.
     top: Vec<TopPage>,
 }
 
-async fn top(State(live): State<Arc<LiveHeat>>, Query(query): Query<TopQuery>) -> Result<Json<TopAnswer>, Problem> {
-    let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
-    if !(1..=MAX_LIMIT).contains(&limit) {
-        let why = format!("{limit} is not 1 to {MAX_LIMIT}");
-        return Err(Problem::new(ProblemKind::INVALID_FIELD, why).field("limit"));
-    }
-    let heat = live.snapshot();
-    Ok(Json(TopAnswer {
-        window_end: heat.window_end,
-        made_at: heat.made_at,
-        final_to: heat.final_to,
-        active: heat.active,
-        k: heat.k,
-        thresholds: heat.thresholds,
-        total: heat.total,
-        events_per_s: heat.events_per_s,
-        more: heat.top.len().saturating_sub(limit) as u64 + heat.cut,
-        top: heat.top.iter().take(limit).cloned().collect(),
-    }))
+/// Where the lines are drawn.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+struct Lines {
+    /// Exclusive end of the window, in event time; 1970 before the first event.
+    window_end: Timestamp,
+    /// When it was made, by the analyzer's clock.
+    made_at: Timestamp,
+    /// End of the last window that is final.
+    final_to: Option<Timestamp>,
+    /// Pages with at least one event in the window.
+    active: u64,
+    /// A hundredth of them, rounded up.
+    k: u64,
+    /// Counts from which a page is hot or warm.
+    thresholds: Thresholds,
+    /// Sum of all weighted counts in the window.
+    total: u64,
+    /// Counted events per second of event time, over the last 5 s.
+    events_per_s: f64,
 }
 
-#[derive(Debug, Serialize)]
+impl Lines {
+    fn of(heat: &HeatSnapshot) -> Self {
+        Self {
+            window_end: heat.window_end,
+            made_at: heat.made_at,
+            final_to: heat.final_to,
+            active: heat.active,
+            k: heat.k,
+            thresholds: heat.thresholds,
+            total: heat.total,
+            events_per_s: heat.events_per_s,
+        }
+    }
+}
+
+impl TopAnswer {
+    fn of(heat: &HeatSnapshot, limit: usize) -> Self {
+        Self {
+            lines: Lines::of(heat),
+            more: heat.top.len().saturating_sub(limit) as u64 + heat.cut,
+            top: heat.top.iter().take(limit).cloned().collect(),
+        }
+    }
+}
+
+/// The pages that are hot or warm now, hottest first, with the lines of the window.
+#[utoipa::path(get, path = "/v1/top", tag = "heat", params(TopQuery),
+    security(("bearer" = ["viewer", "merchandiser", "operator", "admin"])),
+    responses((status = 200, body = TopAnswer, description = "The window as it stands, a quarter of a second old at most")))]
+async fn top(State(shared): State<Shared>, Query(query): Query<TopQuery>) -> Result<Json<TopAnswer>, Problem> {
+    Ok(Json(TopAnswer::of(&shared.live.snapshot(), query.limit()?)))
+}
+
+/// One page's heat.
+#[derive(Debug, Serialize, ToSchema)]
 struct PageHeat {
+    /// Exclusive end of the window, in event time.
     window_end: Timestamp,
+    /// Counts from which a page is hot or warm.
     thresholds: Thresholds,
     /// Place in the window's top, from 1; null if the page is not hot or warm.
     rank: Option<usize>,
@@ -147,15 +215,19 @@ struct PageHeat {
     heat: TopPage,
 }
 
-async fn page_heat(State(live): State<Arc<LiveHeat>>, Path(id): Path<String>) -> Result<Json<PageHeat>, Problem> {
+/// One page's heat; of a page that is neither hot nor warm its count by the seconds that are final.
+#[utoipa::path(get, path = "/v1/products/{id}/heat", tag = "heat", params(("id" = PageId, Path)),
+    security(("bearer" = ["viewer", "merchandiser", "operator", "admin"])),
+    responses((status = 200, body = PageHeat, description = "Known or not: a page without events has a count of 0")))]
+async fn page_heat(State(shared): State<Shared>, Path(id): Path<String>) -> Result<Json<PageHeat>, Problem> {
     let page = PageId::new(&id)?;
-    let snapshot = live.snapshot();
+    let snapshot = shared.live.snapshot();
     let listed = snapshot.top.iter().position(|p| *p.page == *page.as_str());
     let heat = match listed {
         Some(at) => snapshot.top[at].clone(),
         // Neither hot nor warm: its count by the seconds that are final, about two seconds behind.
         None => {
-            let count = live.settled_count(page.as_str());
+            let count = shared.live.settled_count(page.as_str());
             TopPage {
                 page: page.shared(),
                 count,
@@ -172,4 +244,18 @@ async fn page_heat(State(live): State<Arc<LiveHeat>>, Path(id): Path<String>) ->
     };
     let rank = listed.map(|at| at + 1);
     Ok(Json(PageHeat { window_end: snapshot.window_end, thresholds: snapshot.thresholds, rank, heat }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use testkit::openapi::{is_checked_in, operations, routes};
+
+    #[test]
+    fn the_document_is_checked_in_and_names_every_route_and_no_other() {
+        let (router, document) = http_kit::openapi::documented(super::routes(), &super::ABOUT);
+        assert_eq!(routes(&format!("{router:?}")), operations(&document));
+        is_checked_in(&document, &Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/openapi/analyzer.json"));
+    }
 }

@@ -1,10 +1,11 @@
 //! Events in, exact rolling heat reports and SQL out.
 //!
-//! An event's way: [`source`] (decode, drop repeats) → [`watermark`] (is it late?) → [`pane`] (count, cap
-//! per visitor) → [`window`] and [`rank`] (thresholds) → [`publish`] (reports), all put together without
-//! I/O in [`analysis`]; [`service`] moves bytes. [`top`] is the same engine without a service.
+//! An event's way: [`shard`] (decode, drop repeats, is it late?) → [`engine`]: [`pane`] (count, cap per visitor), [`window`]
+//! and [`rank`] (thresholds) → [`publish`] (reports). [`analysis`] puts the shards of one process and what other processes
+//! say on the [`board`] together, without I/O; [`service`] moves bytes. [`top`] is the same engine without a service.
 
 pub mod analysis;
+pub mod board;
 pub mod checkpoint;
 pub mod engine;
 pub mod history;
@@ -18,12 +19,11 @@ pub mod pane;
 pub mod publish;
 pub mod rank;
 pub mod service;
-pub mod source;
+pub mod shard;
 pub mod sql;
 pub mod tables;
 pub mod top;
 pub mod visitors;
-pub mod watermark;
 pub mod window;
 
 pub use live::{HeatSnapshot, TopPage};

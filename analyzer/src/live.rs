@@ -2,13 +2,14 @@
 //! quarter of an hour. The engine's task writes, anyone reads; a reader never makes the engine wait
 //! longer than the exchange of a pointer.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use parking_lot::RwLock;
 use serde::Serialize;
 use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use types::{EventKind, Temperature, Thresholds, Timestamp};
 
 use crate::engine::Counters;
@@ -22,10 +23,11 @@ pub const KEPT_SECONDS: i64 = 900;
 pub const KEPT_ROWS: usize = 5_000_000;
 
 /// One page of a snapshot.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct TopPage {
     /// The page as it stands in the path.
     #[serde(rename = "product")]
+    #[schema(value_type = types::PageId)]
     pub page: Arc<str>,
     /// Weighted count in the window.
     pub count: u64,
@@ -93,14 +95,14 @@ impl Default for HeatSnapshot {
     }
 }
 
-/// The rows of a pane as queries see them, by page, then kind.
-pub(crate) fn rows_of(pane: &Pane, pages: &PageTable, counting: &Counting) -> Vec<HeatRow> {
-    let mut order: Vec<(&types::PageId, &crate::pane::Row)> =
-        pane.rows().iter().map(|row| (pages.name(row.id), row)).collect();
+/// The rows of a closed pane as queries see them, by page, then kind; with the distinct visitors of each row.
+pub(crate) fn rows_of(pane: &Pane, visitors: &[[u32; 3]], pages: &PageTable, counting: &Counting) -> Vec<HeatRow> {
+    let mut order: Vec<(&types::PageId, &crate::pane::Row, &[u32; 3])> =
+        pane.rows().iter().zip(visitors).map(|(row, visitors)| (pages.name(row.id), row, visitors)).collect();
     order.sort_unstable_by(|a, b| a.0.cmp(b.0));
     let time = Timestamp::from_seconds(pane.second);
     let mut rows = Vec::with_capacity(order.len());
-    for (page, row) in order {
+    for (page, row, visitors) in order {
         for (at, kind) in EventKind::ALL.into_iter().enumerate().filter(|(at, _)| row.events[*at] > 0) {
             rows.push(HeatRow {
                 time,
@@ -108,7 +110,7 @@ pub(crate) fn rows_of(pane: &Pane, pages: &PageTable, counting: &Counting) -> Ve
                 kind,
                 events: row.events[at].into(),
                 weighted: u64::from(row.events[at]) * u64::from(counting.weights[at]),
-                visitors: row.visitors[at].into(),
+                visitors: visitors[at].into(),
             });
         }
     }
@@ -117,7 +119,7 @@ pub(crate) fn rows_of(pane: &Pane, pages: &PageTable, counting: &Counting) -> Ve
 
 #[derive(Debug, Default)]
 struct Kept {
-    seconds: VecDeque<(i64, Arc<[HeatRow]>)>,
+    seconds: BTreeMap<i64, Arc<[HeatRow]>>,
     rows: usize,
 }
 
@@ -127,12 +129,19 @@ pub struct LiveHeat {
     kept: RwLock<Kept>,
     snapshot: ArcSwap<HeatSnapshot>,
     changes: watch::Sender<Arc<HeatSnapshot>>,
+    // Streams of snapshots end with this: a listener that closes waits for its answers.
+    closing: CancellationToken,
 }
 
 impl Default for LiveHeat {
     fn default() -> Self {
         let empty = Arc::new(HeatSnapshot::default());
-        Self { kept: RwLock::default(), snapshot: ArcSwap::new(Arc::clone(&empty)), changes: watch::Sender::new(empty) }
+        Self {
+            kept: RwLock::default(),
+            snapshot: ArcSwap::new(Arc::clone(&empty)),
+            changes: watch::Sender::new(empty),
+            closing: CancellationToken::new(),
+        }
     }
 }
 
@@ -145,34 +154,48 @@ impl LiveHeat {
     pub fn subscribe(&self) -> watch::Receiver<Arc<HeatSnapshot>> {
         self.changes.subscribe()
     }
+    /// Readers that follow have to end.
+    pub fn close(&self) {
+        self.closing.cancel();
+    }
+    /// Resolves when readers have to end.
+    pub fn closing(&self) -> WaitForCancellationFutureOwned {
+        self.closing.clone().cancelled_owned()
+    }
     /// A new snapshot replaces the last.
     pub(crate) fn publish(&self, snapshot: HeatSnapshot) {
         let snapshot = Arc::new(snapshot);
         self.snapshot.store(Arc::clone(&snapshot));
         self.changes.send_replace(snapshot);
     }
-    /// A sealed second's rows join; seconds come in order. Answers how many rows are kept.
-    pub(crate) fn join(&self, second: i64, rows: Vec<HeatRow>) -> usize {
-        let rows: Arc<[HeatRow]> = rows.into();
+    /// Rows of a final second join, by page, then kind; a shard that came later may add to a second.
+    pub(crate) fn join(&self, second: i64, mut rows: Vec<HeatRow>) {
         let mut kept = self.kept.write();
+        if let Some(known) = kept.seconds.remove(&second) {
+            kept.rows -= known.len();
+            rows.extend_from_slice(&known);
+            rows.sort_by(|a, b| a.page.cmp(&b.page).then(a.kind.cmp(&b.kind)));
+        }
         kept.rows += rows.len();
-        kept.seconds.push_back((second, rows));
-        while let Some((oldest, rows)) = kept.seconds.front()
-            && (*oldest <= second - KEPT_SECONDS || kept.rows > KEPT_ROWS)
+        kept.seconds.insert(second, rows.into());
+        let newest = kept.seconds.last_key_value().map_or(second, |(newest, _)| *newest);
+        while let Some((oldest, rows)) = kept.seconds.first_key_value()
+            && (*oldest <= newest - KEPT_SECONDS || kept.rows > KEPT_ROWS)
         {
             let gone = rows.len();
-            kept.seconds.pop_front();
+            kept.seconds.pop_first();
             kept.rows -= gone;
         }
-        kept.rows
+    }
+    /// Rows that are kept.
+    pub fn rows(&self) -> usize {
+        self.kept.read().rows
     }
     fn seconds(&self, from: i64, to: i64) -> Vec<Arc<[HeatRow]>> {
-        let kept = self.kept.read();
-        kept.seconds
-            .iter()
-            .filter(|(second, _)| (from..to).contains(second))
-            .map(|(_, rows)| Arc::clone(rows))
-            .collect()
+        if from >= to {
+            return Vec::new();
+        }
+        self.kept.read().seconds.range(from..to).map(|(_, rows)| Arc::clone(rows)).collect()
     }
     /// A page's weighted events in the sealed seconds of the last minute, for pages that no snapshot lists.
     pub fn settled_count(&self, page: &str) -> u64 {
@@ -199,7 +222,7 @@ impl LiveTables for LiveHeat {
     }
 
     fn newest_second(&self) -> Option<i64> {
-        self.kept.read().seconds.back().map(|(second, _)| *second)
+        self.kept.read().seconds.keys().next_back().copied()
     }
 
     fn top_products(&self) -> Vec<TopRow> {

@@ -26,15 +26,18 @@ pub const SKIPPED: &str = "analyzer_skipped_windows_total";
 pub const REBUILDS: &str = "analyzer_band_rebuilds_total";
 /// Partitions that wait because they were read too far ahead.
 pub const PARKED: &str = "analyzer_parked_partitions";
+/// Partitions that are this process's.
+pub const SHARDS: &str = "analyzer_shards";
 /// Event time by which the newest final window lies behind the newest event, in seconds.
 pub const FINAL_LAG: &str = "analyzer_final_lag_seconds";
 /// Time of one tick, in seconds.
 pub const TICK: &str = "analyzer_tick_seconds";
 /// Time to write one checkpoint, in seconds.
 pub const CHECKPOINT: &str = "analyzer_checkpoint_seconds";
-/// Size of the last checkpoint, in bytes.
+/// Size of the last checkpoint, all shards together, in bytes.
 pub const CHECKPOINT_BYTES: &str = "analyzer_checkpoint_bytes";
-/// Failures by the `step` that failed: `poll`, `publish`, `checkpoint`, `commit`, `seek`, `end`.
+/// Failures by the `step` that failed: `subscribe`, `assign`, `poll`, `publish`, `note`, `board`, `checkpoint`, `commit`,
+/// `seek`, `end`.
 pub const FAILURES: &str = "analyzer_failures_total";
 
 /// Registers the help texts, SQL's as well; call once when the recorder is installed.
@@ -50,6 +53,7 @@ pub fn describe() {
     describe_counter!(SKIPPED, "Empty windows that were not published in gaps of more than an hour");
     describe_counter!(REBUILDS, "Times that all counts had to be read to list a top");
     describe_gauge!(PARKED, "Partitions that wait because they were read too far ahead of the slowest");
+    describe_gauge!(SHARDS, "Partitions that are this process's");
     describe_gauge!(FINAL_LAG, Unit::Seconds, "Event time from the newest final window to the newest event");
     describe_histogram!(TICK, Unit::Seconds, "Time of one tick: ranking and report");
     describe_histogram!(CHECKPOINT, Unit::Seconds, "Time to write one checkpoint");
@@ -59,11 +63,11 @@ pub fn describe() {
 }
 
 /// Shows totals that the engine keeps itself (and a checkpoint keeps over restarts).
-pub(crate) fn totals(counters: &Counters, repeated: u64, late: u64, malformed: u64, rebuilds: u64) {
+pub(crate) fn totals(counters: &Counters, repeated: u64, malformed: u64, rebuilds: u64) {
     for (outcome, n) in [
         ("counted", counters.counted),
         ("capped", counters.capped),
-        ("late", late),
+        ("late", counters.late),
         ("repeated", repeated),
         ("full", counters.full),
     ] {
@@ -71,7 +75,6 @@ pub(crate) fn totals(counters: &Counters, repeated: u64, late: u64, malformed: u
     }
     counter!(MALFORMED).absolute(malformed);
     counter!(EVICTED).absolute(counters.evicted);
-    counter!(SKIPPED).absolute(counters.skipped);
     counter!(REBUILDS).absolute(rebuilds);
 }
 

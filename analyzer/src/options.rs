@@ -10,7 +10,6 @@ use types::Invalid;
 use crate::engine::{MAX_WEIGHT, Rules};
 use crate::history::HistoryOptions;
 use crate::sql::SqlLimits;
-use crate::watermark::Patience;
 
 /// The window of heat, in seconds. A word of the house, not a setting: reports call it `count60`.
 pub const WINDOW_SECONDS: u32 = 60;
@@ -23,6 +22,19 @@ pub const MAX_EMPTY_WINDOWS: u64 = 3600;
 const MAX_PATIENCE: Duration = Duration::from_secs(300);
 /// Greatest floor, in weighted events per second.
 const MAX_FLOOR: f64 = 1_000_000.0;
+
+/// How lateness and silence are judged. Wall-clock time only measures how long nothing has arrived; it is never compared
+/// with event time, so an old log replays as live.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// How far behind the newest event of its partition an event may be.
+    pub lateness: Duration,
+    /// A partition from which nothing has come for this long (by the clock) holds nobody back.
+    pub idle: Duration,
+    /// When all are silent, event time runs on with the clock, but windows become final this much later
+    /// still: a writer that flushes its buffer every few seconds must not find its events late.
+    pub quiet: Duration,
+}
 
 /// How much each kind of event counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,7 +62,7 @@ pub struct Options {
     pub listen: SocketAddr,
     /// Serve reads without a token; allowed on loopback only (the demo).
     pub open: bool,
-    /// Directory of the checkpoint; made if it is not there. One analyzer per directory.
+    /// Directory of the history; made if it is not there. One analyzer per directory.
     pub state_dir: PathBuf,
     /// The consumer group's name.
     pub group: String,
@@ -81,7 +93,7 @@ pub struct Options {
     /// From one checkpoint to the next.
     #[serde(with = "types::time::duration_text")]
     pub checkpoint: Duration,
-    /// Most pages known at once; beyond it the coldest are evicted.
+    /// Most pages known at once, shared evenly by the partitions; beyond it the coldest are evicted (and counted).
     pub max_pages: usize,
     /// What one query may use.
     pub sql: SqlLimits,
@@ -131,7 +143,7 @@ impl Options {
             return Err(Invalid::new("open", format!("is only for loopback, and listen is {}", self.listen)));
         }
         if self.state_dir.as_os_str().is_empty() {
-            return Err(Invalid::new("state_dir", "is empty; name a directory for the checkpoint"));
+            return Err(Invalid::new("state_dir", "is empty; name a directory for the history"));
         }
         eventlog::Group::new(&self.group)?;
         let weights = [self.weights.view, self.weights.cart, self.weights.attempt];
@@ -175,7 +187,6 @@ impl Options {
             max_pages: self.max_pages,
             spread: lateness + 2 + MAX_SKEW_SECONDS,
             live: true,
-            skip_empty_after: Some(MAX_EMPTY_WINDOWS),
         })
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use types::{HeatEntry, HeatReport, PageId, Temperature, Thresholds, Timestamp};
 
-use crate::engine::{Engine, FinalWindow, Ranking};
+use crate::engine::{Counters, FinalWindow, Ranking};
 use crate::live::{HeatSnapshot, TopPage};
 use crate::window::Standing;
 
@@ -66,6 +66,11 @@ impl Reporter {
         self.sequence
     }
 
+    /// The next report is numbered above this.
+    pub fn go_on_above(&mut self, sequence: u64) {
+        self.sequence = self.sequence.max(sequence);
+    }
+
     fn number(&mut self) -> u64 {
         let sequence = self.sequence;
         self.sequence += 1;
@@ -95,15 +100,17 @@ impl Reporter {
                 now5: Temperature::Cold,
                 now60,
             };
-            self.known.insert(page, Known { entry, since });
+            self.known.entry(page).or_insert(Known { entry, since });
         }
     }
 
-    /// The provisional report at event time `now`, and the snapshot for readers in this process.
+    /// The provisional report at event time `now`, and the snapshot for readers in this process. `counts` answers a
+    /// page's counts in the short and the long window; `place` is what is final, and what was counted.
     pub fn provisional(
         &mut self,
-        engine: &Engine,
         ranking: &Ranking,
+        counts: impl Fn(&str) -> Option<(u32, u32)>,
+        place: (Option<Timestamp>, Counters),
         now: Timestamp,
         made_at: Timestamp,
     ) -> (HeatReport, HeatSnapshot) {
@@ -115,7 +122,7 @@ impl Reporter {
         let mut entries = Vec::new();
         let mut top = Vec::with_capacity(ranking.pages.len());
         for ranked in &ranking.pages {
-            let page = engine.page(ranked.id).clone();
+            let page = ranked.page.clone();
             let entry = HeatEntry {
                 page: page.clone(),
                 count5: ranked.count5.into(),
@@ -135,13 +142,19 @@ impl Reporter {
             self.known.insert(page, Known { entry, since });
         }
         if !snapshot {
-            self.cooled(engine, last, now, &mut entries);
+            self.cooled(counts, last, now, &mut entries);
             entries.sort_by(|a, b| b.count60.cmp(&a.count60).then_with(|| a.page.cmp(&b.page)));
         }
         if snapshot {
             self.last_snapshot = Some(made_at);
         }
-        self.thresholds = ranking.thresholds();
+        let (long, short) = (&ranking.standing, &ranking.burst);
+        self.thresholds = Thresholds {
+            hot60: long.hot.into(),
+            warm60: long.warm.into(),
+            hot5: short.hot.into(),
+            warm5: short.warm.into(),
+        };
         let report = HeatReport {
             window_end: now,
             is_final: false,
@@ -158,7 +171,7 @@ impl Reporter {
         let shown = HeatSnapshot {
             window_end: now,
             made_at,
-            final_to: engine.sealed_to(),
+            final_to: place.0,
             active: report.active,
             k: report.k,
             thresholds: self.thresholds,
@@ -166,16 +179,22 @@ impl Reporter {
             events_per_s: ranking.events_per_s,
             top: Arc::from(top),
             cut: ranking.cut,
-            counters: engine.counters(),
+            counters: place.1,
         };
         (report, shown)
     }
 
     // Pages that readers know and that are neither hot nor warm now: their counts are told until the
     // next snapshot lets them go, because a planner demotes by the counts of pages that have cooled.
-    fn cooled(&mut self, engine: &Engine, last: BTreeMap<PageId, Known>, now: Timestamp, entries: &mut Vec<HeatEntry>) {
+    fn cooled(
+        &mut self,
+        counts: impl Fn(&str) -> Option<(u32, u32)>,
+        last: BTreeMap<PageId, Known>,
+        now: Timestamp,
+        entries: &mut Vec<HeatEntry>,
+    ) {
         for (page, before) in last {
-            let (count5, count60) = engine.counts(page.as_str());
+            let (count5, count60) = counts(page.as_str()).unwrap_or_default();
             let entry = HeatEntry {
                 count5: count5.into(),
                 count60: count60.into(),

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::Router;
 use eventlog::{EventLog, EventLogError, Group, Retention, Topic, TopicSpec};
@@ -11,16 +12,15 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use types::{Clock, Invalid, topics};
 
-use crate::checkpoint::{CheckpointError, CheckpointStore};
-use crate::history::History;
 use crate::live::{HeatSnapshot, LiveHeat};
 use crate::options::Options;
 use crate::orders::{Orders, Tables};
-use crate::sql::SqlOptions;
 use crate::tables::LiveTables;
 
+mod queries;
 mod worker;
 
+use queries::Keeper;
 use worker::Worker;
 
 /// How long heat reports are kept: a day, so that an auditor can compare a long run's windows afterwards.
@@ -35,9 +35,6 @@ pub enum AnalyzerError {
     /// The event log.
     #[error(transparent)]
     Log(#[from] EventLogError),
-    /// The checkpoint.
-    #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
     /// The listener, or the directory of history.
     #[error("HTTP or history: {0}")]
     Http(#[from] std::io::Error),
@@ -49,7 +46,6 @@ impl AnalyzerError {
         match self {
             Self::Option(_) => false,
             Self::Log(error) => error.retryable(),
-            Self::Checkpoint(error) => error.retryable(),
             Self::Http(_) => true,
         }
     }
@@ -63,8 +59,8 @@ pub struct Analyzer {
     handle: Handle,
     // Where orders are read for SQL, and as whom.
     orders: (Arc<dyn EventLog>, Group),
-    // And how often it is written.
-    history: Option<(Arc<History>, std::time::Duration)>,
+    // Who writes what is over to disk.
+    keeper: Keeper,
 }
 
 /// What others in this process may see of it. Cheap to clone.
@@ -94,8 +90,14 @@ impl Handle {
     }
 }
 
+/// A name that no other analyzer has: when it was made, by which process, and which of that process's it is.
+fn member(clock: &dyn Clock) -> String {
+    static MADE: AtomicU64 = AtomicU64::new(0);
+    format!("{:x}-{:x}-{:x}", clock.now().millis(), std::process::id(), MADE.fetch_add(1, Ordering::Relaxed))
+}
+
 impl Analyzer {
-    /// Checks the options, opens the checkpoint directory, makes the topic of reports and binds the
+    /// Checks the options, makes the topic of reports and binds the
     /// listener. `extra` routes are served beside its own, without authentication (metrics).
     pub async fn new(
         options: Options,
@@ -105,30 +107,25 @@ impl Analyzer {
         extra: Router,
     ) -> Result<Self, AnalyzerError> {
         options.check()?;
-        let store = CheckpointStore::open(&options.state_dir)?;
-        let topic = Topic::new(topics::HEAT_REPORTS)?;
-        log.ensure_topic(&TopicSpec { topic, partitions: 1, retention: Retention::Time(REPORTS_KEPT) }).await?;
+        let reports = Topic::new(topics::HEAT_REPORTS)?;
+        log.ensure_topic(&TopicSpec {
+            topic: reports.clone(),
+            partitions: 1,
+            retention: Retention::Time(REPORTS_KEPT),
+        })
+        .await?;
         let listening = http_kit::bind(options.listen).await?;
         let live = Arc::new(LiveHeat::default());
         let handle = Handle { live: Arc::clone(&live), orders: Arc::default(), address: listening.address() };
         let orders = (Arc::clone(&log), Group::new(format!("{}-orders", options.group))?);
-        let directory = options.history.directory.clone().unwrap_or_else(|| options.state_dir.join("history"));
-        let history = match options.history.enabled {
-            true => Some(Arc::new(History::open(&directory, options.history.clone())?)),
-            false => None,
-        };
-        let flush = clock.real(options.history.flush);
-        let sql = SqlOptions {
-            limits: options.sql.clone(),
-            clock: Arc::clone(&clock),
-            host: Some(listening.address().to_string()),
-            history: history.clone(),
-        };
-        let sql = crate::sql::router(handle.tables(), sql);
+        let (sql, keeper) = queries::open(&options, &clock, &handle)?;
         let guard = crate::http::Guard::new(options.open, authenticator);
         let router = crate::http::router(Arc::clone(&live), sql, guard, extra, &options.sql);
-        let worker = Worker::new(options, log, clock, store, live)?;
-        Ok(Self { listening, router, worker, handle, orders, history: history.map(|h| (h, flush)) })
+        let group = Group::new(&options.group)?;
+        let (events, board) = (Topic::new(topics::PRODUCT_EVENTS)?, Topic::new(topics::ANALYZER_BOARD)?);
+        let member = member(&*clock);
+        let worker = Worker { options, log, clock, live, member, events, reports, board, group };
+        Ok(Self { listening, router, worker, handle, orders, keeper })
     }
 
     /// For others in this process.
@@ -140,6 +137,7 @@ impl Analyzer {
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), AnalyzerError> {
         // If one half ends, for whatever reason, the other must not go on alone.
         let stop = shutdown.child_token();
+        let live = Arc::clone(&self.handle.live);
         let serve = async {
             let served = self.listening.serve(self.router, stop.clone().cancelled_owned()).await;
             stop.cancel();
@@ -147,6 +145,7 @@ impl Analyzer {
         };
         let work = async {
             let worked = self.worker.run(&stop).await;
+            live.close();
             stop.cancel();
             worked
         };
@@ -157,11 +156,7 @@ impl Analyzer {
             sealed.cancel();
             worked
         };
-        let keep = async {
-            if let Some((history, flush)) = self.history {
-                crate::history::keep(history, self.handle.tables(), flush, sealed.clone()).await;
-            }
-        };
+        let keep = self.keeper.run(self.handle.tables(), sealed.clone());
         let (log, group) = self.orders;
         let count = crate::orders::follow(Arc::clone(&self.handle.orders), log, group, stop.clone());
         let (served, worked, (), ()) = tokio::join!(serve, work, keep, count);

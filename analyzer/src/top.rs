@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use types::{EventKind, HotPage, Invalid, Timestamp, VisitorHash};
 
 use crate::engine::{Counters, Engine, FinalWindow, MAX_WEIGHT, MAX_WINDOW_SECONDS, Pushed, Rules};
-use crate::watermark::{Arrival, Patience, Watermarks};
 
 /// Greatest lateness: an hour, for the memory of the panes that stay open.
 pub const MAX_LATENESS: Duration = Duration::from_secs(3600);
@@ -85,18 +84,16 @@ impl TopOptions {
     }
 }
 
-/// The one partition that a file is.
-const FILE: u32 = 0;
-
 /// The rolling top of a stream of events.
 #[derive(Debug)]
 pub struct Top {
     engine: Engine,
-    marks: Watermarks,
+    lateness: Duration,
     window: i64,
-    newest: Option<i64>,
+    // Newest time of an event; newest second of one that counts.
+    newest: Timestamp,
+    counted: Option<i64>,
     bad_pages: u64,
-    late: u64,
 }
 
 impl Top {
@@ -115,35 +112,39 @@ impl Top {
             // The pane of the newest event and, at the other end, the one the lateness cuts through.
             spread: seconds(options.lateness) + 2,
             live: false,
-            skip_empty_after: None,
         };
-        let patience = Patience { lateness: options.lateness, idle: Duration::MAX, quiet: Duration::ZERO };
-        let mut marks = Watermarks::new(patience);
-        marks.assign(FILE, None, Timestamp::default());
-        Ok(Self { window: rules.window.into(), engine: Engine::new(rules), marks, newest: None, bad_pages: 0, late: 0 })
+        Ok(Self {
+            window: rules.window.into(),
+            engine: Engine::new(rules),
+            lateness: options.lateness,
+            newest: Timestamp::from_millis(i64::MIN),
+            counted: None,
+            bad_pages: 0,
+        })
     }
 
     /// Counts one event; windows that become final by it are yielded first, in order.
+    #[inline]
     pub fn push(
         &mut self,
         page: &str,
         kind: EventKind,
         visitor: VisitorHash,
         at: Timestamp,
-        mut yields: impl FnMut(FinalWindow),
+        yields: impl FnMut(FinalWindow),
     ) -> Pushed {
-        if self.marks.observe(FILE, at, Timestamp::default()) == Arrival::Late {
-            self.late += 1;
-            return Pushed::Late;
-        }
-        if self.newest.is_some_and(|newest| at.second() > newest)
-            && let Some(watermark) = self.marks.watermark(Timestamp::default())
-        {
-            self.engine.seal(watermark, |sealed| sealed.window.into_iter().for_each(&mut yields));
+        if at > self.newest {
+            let later = at.second() > self.newest.second();
+            self.newest = at;
+            let watermark = at.minus(self.lateness);
+            self.engine.close(watermark.second());
+            if later && self.counted.is_some() {
+                self.engine.seal(watermark, yields);
+            }
         }
         let pushed = self.engine.push(page, kind, visitor.0, at);
         match pushed {
-            Pushed::Counted => self.newest = Some(self.newest.map_or(at.second(), |newest| newest.max(at.second()))),
+            Pushed::Counted => self.counted = self.counted.max(Some(at.second())),
             Pushed::BadPage => self.bad_pages += 1,
             _ => {}
         }
@@ -152,9 +153,9 @@ impl Top {
 
     /// The log has ended: yields every window up to the last that still holds an event.
     pub fn finish(mut self, mut yields: impl FnMut(FinalWindow)) -> TopEnd {
-        if let Some(newest) = self.newest {
+        if let Some(newest) = self.counted {
             let last = Timestamp::from_seconds(newest.saturating_add(self.window));
-            self.engine.seal(last, |sealed| sealed.window.into_iter().for_each(&mut yields));
+            self.engine.seal(last, &mut yields);
         }
         self.end()
     }
@@ -162,7 +163,7 @@ impl Top {
     /// Counters so far.
     pub fn end(&self) -> TopEnd {
         let counters = self.engine.counters();
-        TopEnd { late: self.late + counters.late, bad_pages: self.bad_pages, counters }
+        TopEnd { late: counters.late, bad_pages: self.bad_pages, counters }
     }
 }
 

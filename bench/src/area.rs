@@ -44,6 +44,7 @@ pub trait Area: Sync {
 
 /// All areas; a new one is one line here and its module.
 pub const AREAS: &[&dyn Area] = &[
+    &crate::heat::Heat,
     &crate::ingest::Ingest,
     &crate::purchase::Purchase,
     &crate::live::Live,

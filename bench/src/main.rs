@@ -7,6 +7,7 @@ mod commands;
 mod edge;
 mod expiry;
 mod figure;
+mod heat;
 mod ingest;
 mod live;
 mod machine;

@@ -1,21 +1,19 @@
-//! The pure engine: events in, exact standings and final windows out, in event time. It does no I/O,
-//! reads no clock and asks nobody what time it is: the caller says how far event time has come.
+//! The pure engine of one shard: events in, exact counts of three windows out, in event time. It does no I/O, reads
+//! no clock and asks nobody what time it is: the caller says how far event time has come. Where the lines are drawn
+//! over several shards is decided outside.
 
 mod evict;
 mod ranking;
-mod state;
 
-use rustc_hash::FxHashMap;
-use types::{EventKind, HotPage, Timestamp};
+use types::{EventKind, HotPage, PageId, Timestamp};
 
-use crate::intern::PageTable;
+use crate::intern::{NOBODY, PageTable};
 use crate::pane::{Counting, Pane, PaneRing, Recorded, weight_of};
 use crate::tables::HeatRow;
 use crate::visitors::{Visitors, slot_of};
-use crate::window::{Floors, Standing, Window};
+use crate::window::{FOLLOWED, Floors, Slot, Standing, Which, Window, lines};
 
-pub use ranking::{Ranked, Ranking};
-pub use state::{EngineState, PageNumber, PaneState};
+pub use ranking::{Ranked, Ranking, bounded, covered};
 
 /// The short window by which pages are promoted, in seconds.
 pub const BURST_SECONDS: u32 = 5;
@@ -23,9 +21,12 @@ pub const BURST_SECONDS: u32 = 5;
 pub const MAX_WINDOW_SECONDS: u32 = 3600;
 /// Greatest weight of a kind of event.
 pub const MAX_WEIGHT: u32 = 1000;
-/// Most pages whose visitors are followed: about 100 bytes each. Beyond it, pages that are not followed
-/// yet show no visitors until others leave.
-pub const MAX_FOLLOWED: usize = 1 << 20;
+/// Most pages of a shard whose visitors are followed: about 100 bytes each.
+pub const MAX_FOLLOWED: usize = 1 << 19;
+/// Up to this many, each page's visitors are followed from its first; beyond it, from a quarter of what makes a page
+/// warm, so that what becomes warm has been followed before.
+const EASILY_FOLLOWED: usize = 1 << 17;
+
 /// What is counted and where the lines are drawn.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
@@ -47,8 +48,13 @@ pub struct Rules {
     pub spread: u32,
     /// Whether there are provisional standings, visitors and rows for queries, or final windows only.
     pub live: bool,
-    /// After this many empty windows in a row a gap is skipped; `None` = never.
-    pub skip_empty_after: Option<u64>,
+}
+
+impl Rules {
+    /// Floors of the window and of the short one.
+    pub fn floors(&self) -> [Floors; 2] {
+        [self.window, BURST_SECONDS].map(|s| Floors::of(self.hot_floor_milli, self.warm_floor_milli, s))
+    }
 }
 
 /// What became of an event.
@@ -60,11 +66,11 @@ pub enum Pushed {
     Unweighted,
     /// The visitor has contributed all he may to this page in this second.
     Capped,
-    /// Its pane is final.
+    /// Its pane is closed.
     Late,
-    /// Its pane is further ahead than the ring reaches: seal first, then push it again.
+    /// Its pane is further ahead than the ring reaches: settle first, then push it again.
     Ahead,
-    /// The page's count in this pane is at its bound.
+    /// The pane's count is at its bound.
     Full,
     /// The page is no page id.
     BadPage,
@@ -81,98 +87,114 @@ pub struct FinalWindow {
     pub hot: Vec<HotPage>,
 }
 
-/// What sealing a second yields.
-#[derive(Debug)]
-pub struct Sealed {
-    /// The window that ends with it, if a window ends here by the slide.
-    pub window: Option<FinalWindow>,
-    /// The second's rows for queries, by page, then kind (with [`Rules::live`] only; empty seconds have none).
-    pub rows: Vec<HeatRow>,
-}
-
-/// Counters since the beginning (they survive in the checkpoint).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// Counters since the beginning (they survive a restart).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Counters {
     /// Events counted.
     pub counted: u64,
     /// Events over the cap per visitor.
     pub capped: u64,
-    /// Events whose pane was final.
+    /// Events whose pane was closed.
     pub late: u64,
     /// Events refused because a pane's count was at its bound.
     pub full: u64,
     /// Pages evicted because the table was full.
     pub evicted: u64,
-    /// Empty windows skipped in long gaps.
-    pub skipped: u64,
 }
 
-/// The engine.
+impl Counters {
+    /// Both together.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            counted: self.counted + other.counted,
+            capped: self.capped + other.capped,
+            late: self.late + other.late,
+            full: self.full + other.full,
+            evicted: self.evicted + other.evicted,
+        }
+    }
+}
+
+/// The engine of one shard.
+///
+/// Three edges move over the seconds. The *head* is the newest second that the provisional windows cover. Panes before
+/// *closed* take no more events. The window that is final ends at *settled*. `settled ≤ closed`, and a pane is kept as
+/// long as a window may still need it.
 #[derive(Debug)]
 pub struct Engine {
     rules: Rules,
     counting: Counting,
-    floors: Floors,
-    burst_floors: Floors,
     pages: PageTable,
+    slots: Vec<Slot>,
     ring: PaneRing,
     live: Window,
     burst: Window,
     settled: Window,
-    visitors: FxHashMap<u32, Visitors>,
-    // Newest second that provisional standings cover.
+    followed: Vec<Visitors>,
+    follow_free: Vec<u32>,
+    follow_from: u32,
     head: Option<i64>,
-    // While nothing is sealed: the first watermark, below which no event will be on time; the ring keeps
-    // room from there, whatever comes first.
-    low: Option<i64>,
-    // Oldest second of any event while nothing is sealed.
+    // Oldest second of any event while nothing is settled.
     first: Option<i64>,
-    // The next second to be sealed, once sealing has begun.
-    frontier: Option<i64>,
-    empty_run: u64,
+    // And the newest: the head may be far beyond it, where other shards are.
+    last: Option<i64>,
+    closed_to: Option<i64>,
+    settled_to: Option<i64>,
     counters: Counters,
+    scratch: Vec<u32>,
 }
 
 impl Engine {
     /// An empty engine.
     pub fn new(rules: Rules) -> Self {
-        let most = u32::MAX / (rules.window + 1);
         let live = rules.live;
+        let greatest = rules.weights.iter().copied().max().unwrap_or(1).max(1);
+        let most = u32::MAX / (rules.window + 1) / greatest;
         Self {
             counting: Counting { weights: rules.weights, cap: rules.cap, visitors: live, most },
-            floors: Floors::of(rules.hot_floor_milli, rules.warm_floor_milli, rules.window),
-            burst_floors: Floors::of(rules.hot_floor_milli, rules.warm_floor_milli, BURST_SECONDS),
             pages: PageTable::default(),
-            // Two more: the pane that is being sealed and the one that is just beginning.
+            slots: Vec::new(),
+            // Two more: the pane that is being closed and the one that is just beginning.
             ring: PaneRing::new((rules.window + rules.spread + 2) as usize),
-            live: Window::default(),
-            burst: Window::default(),
-            settled: Window::default(),
-            visitors: FxHashMap::default(),
+            live: Window::new(Which::Live),
+            burst: Window::new(Which::Burst),
+            settled: Window::new(Which::Settled),
+            followed: Vec::new(),
+            follow_free: Vec::new(),
+            follow_from: 0,
             head: None,
-            low: None,
             first: None,
-            frontier: None,
-            empty_run: 0,
+            last: None,
+            closed_to: None,
+            settled_to: None,
             counters: Counters::default(),
+            scratch: Vec::new(),
             rules,
         }
     }
 
-    fn span(&self) -> i64 {
-        i64::from(self.rules.window)
+    /// An empty engine that tells no visitors apart, whatever its rules say: to measure what they cost.
+    pub fn without_visitors(rules: Rules) -> Self {
+        let mut engine = Self::new(rules);
+        (engine.counting.visitors, engine.counting.cap) = (false, 0);
+        engine
+    }
+
+    /// An empty engine that goes on from `second`: nothing before it is final, nothing before it is wanted.
+    pub fn starting_at(rules: Rules, second: i64, counters: Counters) -> Self {
+        let (closed_to, settled_to) = (Some(second), Some(second));
+        Self { closed_to, settled_to, counters, ..Self::new(rules) }
+    }
+
+    const fn span(&self) -> i64 {
+        self.rules.window as i64
     }
 
     /// Whether an event of this second would fit into the ring now.
     pub fn fits(&self, second: i64) -> bool {
-        let low = || self.low.or(self.first).map(|low| self.first.map_or(low, |first| first.min(low)));
-        self.frontier.or_else(low).is_none_or(|low| second - (low - self.span()) < self.ring.seconds())
-    }
-
-    /// Whether it is known how far back events can still come. Until then a log of several partitions
-    /// must not be counted: what is read first need not be oldest.
-    pub const fn has_begun(&self) -> bool {
-        self.low.is_some() || self.frontier.is_some()
+        let low = self.settled_to.or_else(|| self.closed_to.into_iter().chain(self.first).min());
+        low.is_none_or(|low| second - (low - self.span()) < self.ring.seconds())
     }
 
     /// Counters since the beginning.
@@ -187,69 +209,136 @@ impl Engine {
     pub fn open_contributions(&self) -> usize {
         self.ring.iter().map(Pane::seen_len).sum()
     }
-    /// How often all counts had to be read to list a top.
+    /// How often all counts had to be read at once to list a top.
     pub const fn rebuilds(&self) -> u64 {
         self.live.rebuilds() + self.burst.rebuilds() + self.settled.rebuilds()
     }
     /// The name of a page's number.
-    pub fn page(&self, id: u32) -> &types::PageId {
+    pub fn page(&self, id: u32) -> &PageId {
         self.pages.name(id)
     }
-    /// The end of the last second that was sealed.
-    pub fn sealed_to(&self) -> Option<Timestamp> {
-        self.frontier.map(Timestamp::from_seconds)
+    /// The end of the window that is final.
+    pub const fn settled_to(&self) -> Option<i64> {
+        self.settled_to
+    }
+    /// Seconds before this take no more events.
+    pub const fn closed_to(&self) -> Option<i64> {
+        self.closed_to
+    }
+    /// Oldest second of any event while nothing is settled.
+    pub const fn first(&self) -> Option<i64> {
+        self.first
     }
     /// The newest second that has an event or was reached by [`Engine::advance`].
     pub const fn head(&self) -> Option<i64> {
         self.head
     }
     /// A page's counts in the short and the long provisional window.
-    pub fn counts(&self, page: &str) -> (u32, u32) {
-        self.pages.find(page).map_or((0, 0), |id| (self.burst.count(id), self.live.count(id)))
+    pub fn counts(&self, page: &str) -> Option<(u32, u32)> {
+        let slot = &self.slots[self.pages.find(page)? as usize];
+        Some((slot.counts[Which::Burst as usize], slot.counts[Which::Live as usize]))
+    }
+    /// The window that is final.
+    pub const fn final_window(&mut self) -> &mut Window {
+        &mut self.settled
+    }
+    /// The provisional window and the short one.
+    pub const fn live_windows(&mut self) -> (&mut Window, &mut Window) {
+        (&mut self.live, &mut self.burst)
     }
 
-    /// The rows of every sealed second that is kept, in order.
-    pub fn sealed_rows(&self) -> Vec<(i64, Vec<HeatRow>)> {
-        let mut panes: Vec<&Pane> = self.ring.iter().filter(|pane| pane.is_sealed()).collect();
-        panes.sort_unstable_by_key(|pane| pane.second);
-        let rows = |pane: &Pane| (pane.second, crate::live::rows_of(pane, &self.pages, &self.counting));
-        panes.into_iter().map(rows).collect()
+    /// Numbers for the pages of a batch, which stay theirs until [`Engine::unpin`], whatever leaves meanwhile.
+    pub fn pin(&mut self, pages: &[PageId], ids: &mut Vec<u32>) {
+        self.pages.find_all(pages, ids);
+        for (id, page) in ids.iter_mut().zip(pages) {
+            if *id == NOBODY {
+                // A batch names each page once, but need not.
+                *id = self.pages.find(page.as_str()).unwrap_or_else(|| self.admit(page.clone()));
+            }
+            self.slots[*id as usize].events += 1;
+        }
+    }
+
+    /// The batch is counted.
+    pub fn unpin(&mut self, ids: &[u32]) {
+        for id in ids {
+            let slot = &mut self.slots[*id as usize];
+            slot.events -= 1;
+            if slot.events == 0 {
+                self.forget(*id);
+            }
+        }
+    }
+
+    fn admit(&mut self, page: PageId) -> u32 {
+        if self.pages.len() >= self.rules.max_pages {
+            self.evict_coldest();
+        }
+        let id = self.pages.insert_page(page);
+        if self.slots.len() < self.pages.span() {
+            self.slots.resize(self.pages.span().next_power_of_two().max(1024), Slot::default());
+        }
+        id
+    }
+
+    fn forget(&mut self, id: u32) {
+        self.pages.forget(id);
+        let slot = &mut self.slots[id as usize];
+        let followed = slot.marks & FOLLOWED;
+        if followed > 0 {
+            slot.marks &= !FOLLOWED;
+            self.followed[followed as usize - 1] = Visitors::new();
+            self.follow_free.push(followed - 1);
+        }
     }
 
     /// Counts one event.
-    #[inline]
     pub fn push(&mut self, page: &str, kind: EventKind, visitor: u64, at: Timestamp) -> Pushed {
-        let weight = weight_of(&self.rules.weights, kind);
-        if weight == 0 {
+        let second = at.second();
+        if weight_of(&self.rules.weights, kind) == 0 {
             return Pushed::Unweighted;
         }
-        let second = at.second();
         if let Some(refused) = self.misplaced(second) {
-            if refused == Pushed::Late {
-                self.counters.late += 1;
-            }
+            self.counters.late += u64::from(refused == Pushed::Late);
             return refused;
         }
         let id = match self.pages.find(page) {
             Some(id) => id,
-            None => match self.admit(page) {
-                Some(id) => id,
-                None => return Pushed::BadPage,
+            None => match PageId::new(page) {
+                Ok(page) => self.admit(page),
+                Err(_) => return Pushed::BadPage,
             },
         };
+        let pushed = self.push_id(id, kind, visitor, second);
+        if self.slots[id as usize].events == 0 {
+            self.forget(id);
+        }
+        pushed
+    }
+
+    /// Counts one event of a page that has been pinned.
+    #[inline]
+    pub fn push_id(&mut self, id: u32, kind: EventKind, visitor: u64, second: i64) -> Pushed {
+        let weight = weight_of(&self.rules.weights, kind);
+        if weight == 0 {
+            return Pushed::Unweighted;
+        }
+        if let Some(refused) = self.misplaced(second) {
+            self.counters.late += u64::from(refused == Pushed::Late);
+            return refused;
+        }
         match self.ring.open(second).record(id, kind, visitor, &self.counting) {
-            Recorded::Counted { new_row, new_visitor } => {
-                if new_row {
-                    self.pages.mention(id);
-                }
-                if self.frontier.is_none() {
+            Recorded::Counted { new_visitor } => {
+                if self.settled_to.is_none() {
                     self.first = Some(self.first.map_or(second, |first| first.min(second)));
+                    self.last = self.last.max(Some(second));
                 }
                 if self.head.is_none_or(|head| second > head) {
-                    self.advance(Timestamp::from_seconds(second));
+                    self.advance(second);
                 }
+                self.slots[id as usize].events += 1;
                 if self.rules.live {
-                    self.count_live(id, weight, second, new_visitor.then_some(visitor));
+                    self.count_live(id, kind, weight, second, new_visitor.then_some(visitor));
                 }
                 self.counters.counted += 1;
                 Pushed::Counted
@@ -265,56 +354,52 @@ impl Engine {
         }
     }
 
+    #[inline]
     fn misplaced(&self, second: i64) -> Option<Pushed> {
-        match (self.frontier, self.low) {
-            (Some(low), _) | (None, Some(low)) if second < low => Some(Pushed::Late),
-            // One stream, of which nothing is final yet: the ring may be full of newer seconds.
-            (None, None) if self.head.is_some_and(|head| head - (second - self.span()) >= self.ring.seconds()) => {
-                Some(Pushed::Late)
-            }
-            _ if !self.fits(second) => Some(Pushed::Ahead),
-            _ => None,
+        if self.closed_to.is_some_and(|closed| second < closed) {
+            return Some(Pushed::Late);
         }
+        if self.settled_to.is_none()
+            && self.last.is_some_and(|last| last - (second - self.span()) >= self.ring.seconds())
+        {
+            // Nothing is final yet: the ring may be full of newer seconds.
+            return Some(Pushed::Late);
+        }
+        (!self.fits(second)).then_some(Pushed::Ahead)
     }
 
-    fn admit(&mut self, page: &str) -> Option<u32> {
-        if self.pages.len() >= self.rules.max_pages {
-            self.evict_coldest();
-        }
-        let id = self.pages.insert(page).ok()?;
-        let span = self.pages.span();
-        // Windows grow in steps, so that a new page does not mean a new allocation.
-        let room = span.next_power_of_two().max(1024);
-        self.settled.grow(room);
-        if self.rules.live {
-            self.live.grow(room);
-            self.burst.grow(room);
-        }
-        Some(id)
-    }
-
-    fn count_live(&mut self, id: u32, weight: u32, second: i64, new_visitor: Option<u64>) {
+    #[inline]
+    fn count_live(&mut self, id: u32, kind: EventKind, weight: u32, second: i64, new_visitor: Option<u64>) {
         let head = self.head.unwrap_or(second);
-        if second > head - self.span() {
-            self.live.add(id, weight);
+        let slot = &mut self.slots[id as usize];
+        if second > head - i64::from(self.rules.window) {
+            self.live.add(id, slot, weight);
         }
         if second > head - i64::from(BURST_SECONDS) {
-            self.burst.add(id, weight);
+            self.burst.add(id, slot, weight);
+            slot.attempts += u32::from(kind == EventKind::Attempt);
         }
-        if let Some(visitor) = new_visitor {
-            let room = self.visitors.len() < MAX_FOLLOWED;
-            let page = match self.visitors.entry(id) {
-                std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
-                std::collections::hash_map::Entry::Vacant(entry) if room => entry.insert(Visitors::new()),
-                std::collections::hash_map::Entry::Vacant(_) => return,
-            };
-            page.visit(slot_of(second), slot_of(head), visitor);
+        let Some(visitor) = new_visitor else { return };
+        let mut place = slot.marks & FOLLOWED;
+        if place == 0 {
+            if slot.counts[Which::Live as usize] < self.follow_from {
+                return;
+            }
+            let free = self.follow_free.pop();
+            if free.is_none() && self.followed.len() >= MAX_FOLLOWED {
+                return;
+            }
+            place = 1 + free.unwrap_or_else(|| {
+                self.followed.push(Visitors::new());
+                (self.followed.len() - 1) as u32
+            });
+            slot.marks |= place;
         }
+        self.followed[place as usize - 1].visit(slot_of(second), slot_of(head), visitor);
     }
 
-    /// Event time has come to `now`: what is older than the provisional windows leaves them.
-    pub fn advance(&mut self, now: Timestamp) {
-        let to = now.second();
+    /// Event time has come to `second`: what is older than the provisional windows leaves them.
+    pub fn advance(&mut self, to: i64) {
         let Some(from) = self.head else {
             self.head = Some(to);
             return;
@@ -326,84 +411,114 @@ impl Engine {
         if !self.rules.live {
             return;
         }
+        let (counting, slots) = (&self.counting, &mut self.slots);
         for (window, span) in [(&mut self.live, i64::from(self.rules.window)), (&mut self.burst, BURST_SECONDS.into())]
         {
+            let burst = window.which() == Which::Burst;
             for second in (from - span + 1)..=(to - span).min(from) {
                 let Some(pane) = self.ring.get(second) else { continue };
-                for row in pane.rows() {
-                    window.sub(row.id, self.counting.weighted(row));
-                }
+                pane.each(|row| {
+                    let slot = &mut slots[row.id as usize];
+                    window.sub(slot, counting.weighted(&row));
+                    if burst {
+                        slot.attempts -= row.events[2];
+                    }
+                });
             }
         }
     }
 
-    /// Seals every second that ends at or before `watermark`, in order, and hands out what that yields.
-    pub fn seal(&mut self, watermark: Timestamp, mut yields: impl FnMut(Sealed)) {
-        let end = watermark.second();
-        if self.first.is_none() && self.frontier.is_none() {
-            self.low = self.low.max(Some(end));
-        }
-        let Some(mut second) = self.frontier.or(self.first) else { return };
-        while second < end {
-            if let Some(limit) = self.rules.skip_empty_after
-                && self.empty_run >= limit
-                && self.settled.histogram().active() == 0
-            {
-                let next = self.ring.iter().map(|pane| pane.second).filter(|s| *s >= second).min();
-                let next = next.map_or(end, |next| next.min(end));
-                if next > second {
-                    self.counters.skipped += u64::try_from(next - second).unwrap_or(0);
-                    // What eviction has emptied would otherwise keep its place in the ring.
-                    self.ring.drop_before(next);
-                    second = next;
-                    self.frontier = Some(second);
-                    continue;
-                }
+    /// Seconds before `to` take no more events.
+    pub fn close(&mut self, to: i64) {
+        let from = self.closed_to.or(self.first).unwrap_or(to).min(to);
+        if to.saturating_sub(from) > self.ring.seconds() {
+            // A long gap: only the panes that there are.
+            let seconds: Vec<i64> =
+                self.ring.iter().filter(|p| !p.is_closed() && p.second < to).map(|p| p.second).collect();
+            for second in seconds {
+                self.ring.close(second, &mut self.scratch);
             }
-            let sealed = self.seal_second(second);
-            second += 1;
-            self.frontier = Some(second);
-            yields(sealed);
+        } else {
+            for second in from..to {
+                self.ring.close(second, &mut self.scratch);
+            }
         }
+        self.closed_to = self.closed_to.max(Some(to));
     }
 
-    fn seal_second(&mut self, second: i64) -> Sealed {
+    /// The window that is final ends at `end` from now on, one second after it did or, while nothing was ever settled,
+    /// anywhere. Closes what it needs. Answers the rows of its last second, with [`Rules::live`].
+    pub fn settle(&mut self, end: i64) -> Vec<HeatRow> {
+        self.close(end);
+        let second = end - 1;
         // The provisional windows must have let go of a pane before it is dropped below.
-        self.advance(Timestamp::from_seconds(second));
+        self.advance(second);
         let mut rows = Vec::new();
         if let Some(pane) = self.ring.get_mut(second) {
-            pane.seal();
+            let visitors = pane.take_visitors();
             for row in pane.rows() {
-                self.settled.add(row.id, self.counting.weighted(row));
+                let slot = &mut self.slots[row.id as usize];
+                self.settled.add(row.id, slot, self.counting.weighted(row));
             }
             if self.rules.live {
-                rows = crate::live::rows_of(pane, &self.pages, &self.counting);
+                rows = crate::live::rows_of(pane, &visitors, &self.pages, &self.counting);
             }
         }
         if let Some(pane) = self.ring.take(second - self.span()) {
             for row in pane.rows() {
-                self.settled.sub(row.id, self.counting.weighted(row));
-                if self.pages.forget(row.id) {
-                    self.visitors.remove(&row.id);
+                let slot = &mut self.slots[row.id as usize];
+                let weighted = self.counting.weighted(row);
+                self.settled.sub(slot, weighted);
+                slot.events -= row.events.iter().sum::<u32>();
+                if slot.events == 0 {
+                    self.forget(row.id);
                 }
             }
         }
-        let empty = self.settled.histogram().active() == 0;
-        self.empty_run = if empty { self.empty_run + 1 } else { 0 };
-        let ends = second + 1;
-        let window = (ends.rem_euclid(i64::from(self.rules.slide.max(1))) == 0).then(|| self.final_window(ends));
-        Sealed { window, rows }
+        self.settled_to = Some(end);
+        rows
     }
 
-    fn final_window(&mut self, end: i64) -> FinalWindow {
-        let standing = self.settled.standing(self.floors);
-        let mut hot: Vec<HotPage> = Vec::new();
-        if standing.active > 0 {
-            for id in self.settled.at_least(standing.hot) {
-                hot.push(HotPage { page: self.pages.name(id).clone(), count: self.settled.count(id).into() });
-            }
-            hot.sort_unstable_by(|a, b| b.count.cmp(&a.count).then_with(|| a.page.cmp(&b.page)));
-        }
-        FinalWindow { end: Timestamp::from_seconds(end), standing, hot }
+    /// Nothing is kept before `second` and no event came since: the window is empty and its end may move there.
+    pub fn skip_to(&mut self, second: i64) {
+        self.close(second);
+        self.advance(second - 1);
+        self.settled_to = Some(second);
     }
+
+    /// The oldest pane at or behind the end of the window that is final, if any waits to be settled.
+    pub fn next_pane(&self) -> Option<i64> {
+        let from = self.settled_to.unwrap_or(i64::MIN);
+        self.ring.iter().map(|pane| pane.second).filter(|second| *second >= from).min()
+    }
+
+    /// The pages of the window that is final with a count of at least `least`, in no order.
+    pub fn hot(&mut self, least: u32) -> Vec<HotPage> {
+        let ids = self.settled.at_least(least, &mut self.slots);
+        let page = |id: u32| {
+            let count = self.slots[id as usize].counts[Which::Settled as usize].into();
+            HotPage { page: self.pages.name(id).clone(), count }
+        };
+        ids.into_iter().map(page).collect()
+    }
+
+    /// For a shard that stands alone: settles every second that ends at or before `watermark`, in order, and hands
+    /// out each window that ends by the slide.
+    pub fn seal(&mut self, watermark: Timestamp, mut yields: impl FnMut(FinalWindow)) {
+        let Some(from) = self.settled_to.or(self.first) else { return };
+        for end in (from + 1)..=watermark.second() {
+            self.settle(end);
+            if end.rem_euclid(i64::from(self.rules.slide.max(1))) == 0 {
+                let standing = lines(std::iter::once(&mut self.settled), &[], self.rules.floors()[0]);
+                let mut hot = if standing.active > 0 { self.hot(standing.hot) } else { Vec::new() };
+                by_heat(&mut hot);
+                yields(FinalWindow { end: Timestamp::from_seconds(end), standing, hot });
+            }
+        }
+    }
+}
+
+/// By count descending, then page.
+pub fn by_heat(hot: &mut [HotPage]) {
+    hot.sort_unstable_by(|a, b| b.count.cmp(&a.count).then_with(|| a.page.cmp(&b.page)));
 }

@@ -2,23 +2,33 @@
 //! are written beside their name and renamed when they are whole; what a file covers is in its name, so that nothing is
 //! written or shown twice. It never writes what the engine has not sealed.
 
+#[cfg(feature = "sql")]
 mod read;
+#[cfg(feature = "sql")]
 mod runs;
+#[cfg(feature = "sql")]
 mod shelf;
+#[cfg(feature = "sql")]
 mod thrift;
+#[cfg(feature = "sql")]
 mod write;
 
 use std::path::PathBuf;
+#[cfg(feature = "sql")]
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+#[cfg(feature = "sql")]
 use tokio_util::sync::CancellationToken;
 use types::Invalid;
 
+#[cfg(feature = "sql")]
 pub use shelf::History;
+#[cfg(feature = "sql")]
 pub(crate) use shelf::Shelf;
 
+#[cfg(feature = "sql")]
 use crate::tables::LiveTables;
 
 /// What the history is told.
@@ -69,13 +79,16 @@ impl HistoryOptions {
     }
 }
 
+#[cfg(feature = "sql")]
 /// While a backlog is caught up, event time runs faster than the clock: this far ahead of the last write nobody waits
 /// for the next. A third of what live tables keep.
 const AHEAD_SECONDS: i64 = crate::live::KEPT_SECONDS / 3;
 /// How often that is looked at.
+#[cfg(feature = "sql")]
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Returns when the next write is due; whether it is the last.
+#[cfg(feature = "sql")]
 async fn due(tables: &dyn LiveTables, flush: Duration, mut written: Option<i64>, stop: &CancellationToken) -> bool {
     let end = tokio::time::Instant::now() + flush;
     loop {
@@ -97,6 +110,7 @@ async fn due(tables: &dyn LiveTables, flush: Duration, mut written: Option<i64>,
 }
 
 /// Writes what the live tables have sealed, now and then and once more at the end, until `stop`.
+#[cfg(feature = "sql")]
 pub async fn keep(history: Arc<History>, tables: Arc<dyn LiveTables>, flush: Duration, stop: CancellationToken) {
     let mut written = None;
     loop {

@@ -1,19 +1,22 @@
-//! The loop: poll, take, tick, publish, keep, commit; in that order, so that progress is committed after
-//! its effect. It tries again what may help later, and ends on what cannot.
+//! The loop: poll, take, tick, publish, say, keep, commit; in that order, so that progress is committed after its
+//! effect. It tries again what may help later, and ends on what cannot.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use eventlog::{
-    Consumer, EventLog, EventLogError, Group, NewRecord, Polled, Progress, Start, Subscription, Topic, TopicPartition,
+    Consumer, EventLog, EventLogError, Group, NewRecord, Polled, Progress, Retention, Start, Subscription, Topic,
+    TopicPartition,
 };
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use types::{Clock, HeatReport, Timestamp, codec, topics};
 
 use super::AnalyzerError;
-use crate::analysis::Analysis;
-use crate::checkpoint::{CheckpointError, CheckpointStore};
+use crate::analysis::{Analysis, KeptShard};
+use crate::board::Note;
+use crate::checkpoint::{Feed, ShardStore};
 use crate::live::LiveHeat;
 use crate::metrics;
 use crate::options::Options;
@@ -30,84 +33,71 @@ const APPEND_REPORTS: usize = 500;
 const APPEND_BYTES: usize = 8 * 1024 * 1024;
 /// While this many reports wait, no more records are read.
 const MAX_WAITING: usize = 10_000;
-/// A checkpoint is due when fewer report numbers than this are set aside.
-const LEAST_NUMBERS: u64 = 200_000;
-/// The one shard of this analyzer: the key of its reports.
-const SHARD: &str = "0";
+/// Notes of others that wait to be taken; behind them their reader waits.
+const MAX_NOTES: usize = 256;
+/// How long the board is kept: a shard that comes back finds the lines of all windows since it was kept.
+const BOARD_KEPT: Duration = Duration::from_secs(3600);
 
 pub(super) struct Worker {
-    options: Options,
-    log: Arc<dyn EventLog>,
-    clock: Arc<dyn Clock>,
-    store: CheckpointStore,
-    live: Arc<LiveHeat>,
-    events: Topic,
-    reports: Topic,
-    group: Group,
+    pub options: Options,
+    pub log: Arc<dyn EventLog>,
+    pub clock: Arc<dyn Clock>,
+    pub live: Arc<LiveHeat>,
+    /// The name of this process among those of the group.
+    pub member: String,
+    pub events: Topic,
+    pub reports: Topic,
+    pub board: Topic,
+    pub group: Group,
 }
 
 // What exists only while it runs.
 struct Running {
     consumer: Box<dyn Consumer>,
+    store: ShardStore,
+    notes: mpsc::Receiver<Note>,
     analysis: Analysis,
-    // Report numbers below this may be published: a kept checkpoint goes on above.
-    numbers_to: u64,
     kept_at: Timestamp,
     heard_at: Timestamp,
 }
 
-impl Worker {
-    pub(super) fn new(
-        options: Options,
-        log: Arc<dyn EventLog>,
-        clock: Arc<dyn Clock>,
-        store: CheckpointStore,
-        live: Arc<LiveHeat>,
-    ) -> Result<Self, AnalyzerError> {
-        let (events, reports) = (Topic::new(topics::PRODUCT_EVENTS)?, Topic::new(topics::HEAT_REPORTS)?);
-        let group = Group::new(&options.group)?;
-        Ok(Self { options, log, clock, store, live, events, reports, group })
-    }
+enum Next {
+    Polled(Result<Polled, EventLogError>),
+    Heard(Option<Note>),
+}
 
+impl Worker {
     fn partition(&self, partition: u32) -> TopicPartition {
         TopicPartition { topic: self.events.clone(), partition }
     }
 
     pub(super) async fn run(self, stop: &CancellationToken) -> Result<(), AnalyzerError> {
-        let subscription =
-            Subscription { group: self.group.clone(), topics: vec![self.events.clone()], start: Start::Earliest };
-        let consumer = loop {
-            match self.log.subscribe(subscription.clone()).await {
-                Ok(consumer) => break consumer,
-                // The topic is made by the collector, which may come after us.
-                Err(error) if error.retryable() || matches!(error, EventLogError::NoSuchTopic(_)) => {
-                    self.pause("subscribe", &error, stop).await;
-                }
-                Err(error) => return Err(error.into()),
-            }
-            if stop.is_cancelled() {
-                return Ok(());
-            }
-        };
-        let now = self.clock.now();
-        let analysis = self.restore().await?;
-        let mut running = Running { consumer, analysis, numbers_to: 0, kept_at: now, heard_at: now };
+        let Some(mut running) = self.begin(stop).await? else { return Ok(()) };
         let tick = self.clock.real(self.options.tick);
         let mut next_tick = Instant::now() + tick;
         while !stop.is_cancelled() {
-            if !self.has_numbers(&mut running).await {
-                self.wait(RETRY_WAIT, stop).await;
-                continue;
-            }
             let left = next_tick.saturating_duration_since(Instant::now()).min(POLL_WAIT);
             if running.analysis.outbox().len() >= MAX_WAITING {
                 self.wait(left, stop).await;
             } else {
-                match running.consumer.poll(POLL_RECORDS, left).await {
-                    Ok(polled) => self.polled(&mut running, polled).await?,
-                    Err(error) if error.retryable() => self.pause("poll", &error, stop).await,
-                    Err(error) => return Err(error.into()),
+                let next = tokio::select! {
+                    biased;
+                    note = running.notes.recv() => Next::Heard(note),
+                    polled = running.consumer.poll(POLL_RECORDS, left) => Next::Polled(polled),
+                };
+                match next {
+                    Next::Heard(Some(note)) => running.analysis.hear(&note, self.clock.now()),
+                    // Its reader has ended, which it does for an error that no retry can help.
+                    Next::Heard(None) => return Err(EventLogError::Closed.into()),
+                    Next::Polled(Ok(polled)) => self.polled(&mut running, polled, stop).await?,
+                    Next::Polled(Err(error)) if error.retryable() => self.pause("poll", &error, stop).await,
+                    Next::Polled(Err(error)) => return Err(error.into()),
                 }
+                if running.analysis.must_be_kept() {
+                    self.keep_all(&mut running).await?;
+                }
+                // Others wait for it.
+                self.say(&mut running, false).await?;
             }
             if running.analysis.outbox().len() >= APPEND_REPORTS {
                 self.publish(&mut running).await?;
@@ -119,9 +109,44 @@ impl Worker {
                 next_tick = (next_tick + tick).max(now);
             }
         }
-        self.publish(&mut running).await?;
-        self.keep(&mut running).await;
-        Ok(())
+        self.keep_all(&mut running).await
+    }
+
+    /// Joins the group and reads what its members have said; `None` if it is stopped before.
+    async fn begin(&self, stop: &CancellationToken) -> Result<Option<Running>, AnalyzerError> {
+        while !stop.is_cancelled() {
+            match self.try_begin(stop).await {
+                Ok(running) => return Ok(Some(running)),
+                // The topic is made by the collector, which may come after us.
+                Err(AnalyzerError::Log(error))
+                    if error.retryable() || matches!(error, EventLogError::NoSuchTopic(_)) =>
+                {
+                    self.pause("subscribe", &error, stop).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    async fn try_begin(&self, stop: &CancellationToken) -> Result<Running, AnalyzerError> {
+        let partitions = self.log.partitions(&self.events).await?;
+        let now = self.clock.now();
+        // Numbers begin at the clock's milliseconds, above those of any run before: there are a few reports a second.
+        let fresh = u64::try_from(now.millis()).unwrap_or(0).max(1);
+        let mut analysis = Analysis::new(&self.options, Arc::clone(&self.live), &self.member, partitions, fresh)?;
+        let log = || Arc::clone(&self.log);
+        let store = ShardStore::open(log(), self.group.as_str(), &self.member).await?;
+        let retention = Retention::Time(BOARD_KEPT);
+        let mut board = Feed::open(log(), topics::ANALYZER_BOARD, retention, &self.member).await?;
+        let group = self.group.as_str();
+        board.read_to_end(|record| note_of(record, group).iter().for_each(|note| analysis.hear(note, now))).await?;
+        let (send, notes) = mpsc::channel(MAX_NOTES);
+        tokio::spawn(listen(board, group.to_owned(), send, stop.clone()));
+        let wanted =
+            Subscription { group: self.group.clone(), topics: vec![self.events.clone()], start: Start::Earliest };
+        let consumer = self.log.subscribe(wanted).await?;
+        Ok(Running { consumer, store, notes, analysis, kept_at: now, heard_at: now })
     }
 
     async fn wait(&self, time: Duration, stop: &CancellationToken) {
@@ -137,52 +162,12 @@ impl Worker {
         self.wait(RETRY_WAIT, stop).await;
     }
 
-    /// The analysis as the last checkpoint left it. One that cannot be used is put aside, loudly: heat is
-    /// rebuilt from the log within a minute, and a service that does not start would be worse.
-    async fn restore(&self) -> Result<Analysis, AnalyzerError> {
-        let now = self.clock.now();
-        let kept = match self.store.load() {
-            Ok(kept) => kept,
-            Err(error @ CheckpointError::Broken { .. }) => {
-                let aside = self.store.set_aside()?;
-                tracing::error!(%error, aside = %aside.display(), "starting without a checkpoint");
-                None
-            }
-            Err(error) => return Err(error.into()),
-        };
-        // Without a checkpoint numbers begin at the clock's milliseconds, above those of any run before.
-        let fresh = u64::try_from(now.millis()).unwrap_or(0).max(1);
-        let Some(mut kept) = kept else {
-            return Ok(Analysis::new(&self.options, Arc::clone(&self.live), fresh)?);
-        };
-        let sequence = kept.sequence;
-        for (partition, state) in &kept.partitions {
-            let end = match self.log.end_offset(&self.partition(*partition)).await {
-                Ok(end) => end,
-                // The topic has fewer partitions than it had: another log as well.
-                Err(error) if !error.retryable() => 0,
-                Err(error) => return Err(error.into()),
-            };
-            if state.taken.next > end {
-                tracing::error!(partition, next = state.taken.next, end, "the checkpoint is of another log; not used");
-                let aside = self.store.set_aside()?;
-                tracing::error!(aside = %aside.display(), "starting without a checkpoint");
-                kept = crate::checkpoint::Checkpoint::default();
-                kept.sequence = sequence;
-                break;
-            }
-        }
-        match Analysis::restore(&self.options, Arc::clone(&self.live), kept, now) {
-            Ok(analysis) => Ok(analysis),
-            Err(error) => {
-                let aside = self.store.set_aside()?;
-                tracing::error!(%error, aside = %aside.display(), "starting without a checkpoint");
-                Ok(Analysis::new(&self.options, Arc::clone(&self.live), sequence)?)
-            }
-        }
-    }
-
-    async fn polled(&self, running: &mut Running, polled: Polled) -> Result<(), AnalyzerError> {
+    async fn polled(
+        &self,
+        running: &mut Running,
+        polled: Polled,
+        stop: &CancellationToken,
+    ) -> Result<(), AnalyzerError> {
         match polled {
             Polled::Idle => {}
             Polled::Records(records) => {
@@ -193,43 +178,73 @@ impl Worker {
             }
             Polled::Assigned(partitions) => {
                 for partition in partitions {
-                    self.assigned(running, &partition).await?;
+                    // A log that is away for a moment is no reason to end: nothing is read of it meanwhile.
+                    while let Err(error) = self.assigned(running, &partition).await {
+                        match error {
+                            AnalyzerError::Log(EventLogError::NotAssigned(_)) => break,
+                            AnalyzerError::Log(error) if error.retryable() && !stop.is_cancelled() => {
+                                self.pause("assign", &error, stop).await;
+                            }
+                            error => return Err(error),
+                        }
+                    }
                 }
             }
             Polled::Revoked(partitions) => {
                 tracing::info!(?partitions, "partitions revoked");
                 self.publish(running).await?;
-                for partition in &partitions {
-                    running.analysis.revoke(partition.partition);
+                self.say(running, true).await?;
+                // Kept before they are let go of, if the log still lets us: otherwise as they were kept last.
+                let partitions: Vec<u32> = partitions.iter().map(|p| p.partition).collect();
+                let now = self.clock.now();
+                let kept: Vec<KeptShard> =
+                    partitions.iter().filter_map(|partition| running.analysis.revoke(*partition, now)).collect();
+                if running.analysis.outbox().is_empty()
+                    && let Err(error) = running.store.keep(&kept, now).await
+                {
+                    metrics::failed("checkpoint");
+                    tracing::warn!(%error, "shards not kept as they left; their next owner reads a little more again");
                 }
-                self.keep(running).await;
             }
         }
         Ok(())
     }
 
     async fn assigned(&self, running: &mut Running, partition: &TopicPartition) -> Result<(), AnalyzerError> {
-        let committed = self.log.committed(&self.group, partition).await?;
-        let counted = running.analysis.resumes_at(partition.partition);
-        // Commits follow checkpoints: a commit beyond what was counted here is another member's.
-        let next = counted.max(committed).unwrap_or(0);
-        if counted.is_none() && committed.is_some_and(|next| next > 0) {
-            tracing::warn!(%partition.topic, partition = partition.partition, next, "no checkpoint; earlier events are not counted");
+        let number = partition.partition;
+        let (end, committed) =
+            (self.log.end_offset(partition).await?, self.log.committed(&self.group, partition).await?);
+        let mut kept = running.store.find(number).await?;
+        if let Some(other) = kept.as_ref().filter(|kept| kept.shard.next > end) {
+            tracing::error!(
+                partition = number,
+                next = other.shard.next,
+                end,
+                "the kept shard is of another log; not used"
+            );
+            running.store.forget(number);
+            kept = None;
         }
-        running.analysis.assign(partition.partition, next, self.clock.now());
-        if Some(next) != committed {
-            running.consumer.seek(&Progress { partition: partition.clone(), next }).await?;
+        let known = kept.is_some();
+        let next = committed.unwrap_or(0).min(end);
+        if !known && next > 0 {
+            tracing::warn!(partition = number, next, "no kept shard; earlier events are not counted");
+        }
+        let from = running.analysis.assign(number, kept, next, self.clock.now());
+        if Some(from) != committed {
+            running.consumer.seek(&Progress { partition: partition.clone(), next: from }).await?;
         }
         // A partition that never had an event and has none waiting need not be waited for.
-        if counted.is_none() && self.log.end_offset(partition).await? <= next {
-            running.analysis.mark_idle(partition.partition);
+        if !known && end <= from {
+            running.analysis.mark_idle(number);
         }
-        tracing::info!(partition = partition.partition, next, "partition assigned");
+        tracing::info!(partition = number, from, known, "partition assigned");
         Ok(())
     }
 
     /// After a pause every partition may have records waiting, and a poll brings those of one before those of
-    /// another: whoever is still called idle then would find windows closed before its own events.
+    /// another: whoever is still called idle then would find windows closed before its own events. The log's own ends
+    /// say who has, between separate appends to several partitions and through a rebalance as well.
     async fn wake(&self, running: &mut Running) {
         for (partition, next) in running.analysis.idle() {
             match self.log.end_offset(&self.partition(partition)).await {
@@ -272,21 +287,23 @@ impl Worker {
         running.analysis.tick(now);
         ::metrics::histogram!(metrics::TICK).record(started.elapsed().as_secs_f64());
         self.publish(running).await?;
-        if running.analysis.outbox().is_empty() && now.since(running.kept_at) >= self.options.checkpoint {
-            self.keep(running).await;
+        self.say(running, true).await?;
+        if running.analysis.must_be_kept() || now.since(running.kept_at) >= self.options.checkpoint {
+            self.keep_all(running).await?;
         }
         Ok(())
     }
 
     /// Appends the outbox, oldest first, in a few large appends.
     async fn publish(&self, running: &mut Running) -> Result<(), AnalyzerError> {
+        let key = running.analysis.key().to_string();
         while !running.analysis.outbox().is_empty() {
             let (mut records, mut bytes, mut taken) = (Vec::new(), 0, 0);
             for report in running.analysis.outbox().iter().take(APPEND_REPORTS) {
                 match codec::encode(report) {
                     Ok(value) if records.is_empty() || bytes + value.len() <= APPEND_BYTES => {
                         bytes += value.len();
-                        records.push(NewRecord::keyed(SHARD.as_bytes(), value, report.made_at));
+                        records.push(NewRecord::keyed(key.clone().into_bytes(), value, report.made_at));
                     }
                     Ok(_) => break,
                     // Cannot happen within the bounds of entries; if it does, one report is lost, not all.
@@ -311,55 +328,108 @@ impl Worker {
         Ok(())
     }
 
-    /// Whether enough report numbers are set aside to go on; tries to set aside more.
-    async fn has_numbers(&self, running: &mut Running) -> bool {
-        let enough = |r: &Running| r.analysis.sequence() + LEAST_NUMBERS <= r.numbers_to;
-        if !enough(running) && running.analysis.outbox().is_empty() {
-            self.keep(running).await;
+    /// Tells the others what they must know: what they wait for at once, lines that were drawn with the tick (`all`).
+    async fn say(&self, running: &mut Running, all: bool) -> Result<(), AnalyzerError> {
+        if running.analysis.must_be_kept() || !all && !running.analysis.is_waited_for() {
+            return Ok(());
         }
-        running.analysis.sequence() < running.numbers_to
+        let Some(note) = running.analysis.take_note() else { return Ok(()) };
+        let said = match codec::encode(&note) {
+            Ok(value) => {
+                let record = NewRecord::keyed(self.group.as_str().as_bytes().to_vec(), value, self.clock.now());
+                self.log.append(&self.board, vec![record]).await.map(drop)
+            }
+            Err(error) => Err(EventLogError::Refused(error.to_string())),
+        };
+        match said {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                metrics::failed("note");
+                tracing::warn!(%error, "the other analyzers were not told; will be tried again");
+                running.analysis.not_said(note);
+                if error.retryable() { Ok(()) } else { Err(error.into()) }
+            }
+        }
     }
 
-    /// Keeps a checkpoint, then commits what it covers. Only with an empty outbox: what is not published
-    /// yet must be made again after a crash.
-    async fn keep(&self, running: &mut Running) {
-        if !running.analysis.outbox().is_empty() {
-            return;
+    /// Keeps all shards, then commits what that covers. Only when everything of them is published and said: what is not
+    /// must be made again after a crash.
+    async fn keep_all(&self, running: &mut Running) -> Result<(), AnalyzerError> {
+        self.publish(running).await?;
+        self.say(running, true).await?;
+        if running.analysis.outbox().is_empty() && (running.analysis.must_be_kept() || !running.analysis.has_to_say()) {
+            self.keep(running).await;
         }
+        Ok(())
+    }
+
+    async fn keep(&self, running: &mut Running) {
         let started = Instant::now();
         running.kept_at = self.clock.now();
-        let checkpoint = running.analysis.checkpoint(running.kept_at);
-        let bytes = checkpoint.encode();
-        let (size, store) = (bytes.len(), self.store.clone());
-        let saved = tokio::task::spawn_blocking(move || store.save(&bytes)).await;
-        match saved {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                metrics::failed("checkpoint");
-                tracing::error!(%error, "checkpoint not kept; will be tried again");
-                return;
+        let assigned = running.analysis.assigned();
+        let kept: Vec<KeptShard> = assigned.iter().filter_map(|p| running.analysis.keep(*p, running.kept_at)).collect();
+        match running.store.keep(&kept, running.kept_at).await {
+            Ok(bytes) => {
+                running.analysis.kept(running.kept_at);
+                metrics::set(metrics::CHECKPOINT_BYTES, bytes);
             }
             Err(error) => {
                 metrics::failed("checkpoint");
-                tracing::error!(%error, "writing the checkpoint broke off");
+                tracing::error!(%error, "shards not kept; will be tried again");
                 return;
             }
         }
-        running.numbers_to = checkpoint.sequence;
         ::metrics::histogram!(metrics::CHECKPOINT).record(started.elapsed().as_secs_f64());
-        metrics::set(metrics::CHECKPOINT_BYTES, size);
+        if let Err(error) = running.store.read_on().await {
+            metrics::failed("board");
+            tracing::warn!(%error, "kept shards cannot be read; will be tried again");
+        }
         let assigned = running.consumer.assignment();
-        let progress: Vec<Progress> = assigned
-            .into_iter()
-            .filter_map(|partition| {
-                let next = checkpoint.partitions.get(&partition.partition)?.taken.next;
-                Some(Progress { partition, next })
-            })
+        let progress: Vec<Progress> = kept
+            .iter()
+            .map(|kept| Progress { partition: self.partition(kept.partition), next: kept.shard.next })
+            .filter(|progress| assigned.contains(&progress.partition))
             .collect();
         if let Err(error) = running.consumer.commit(&progress).await {
-            // The checkpoint leads; a commit only tells others how far we are.
+            // The kept shard leads; a commit only tells others how far we are.
             metrics::failed("commit");
-            tracing::warn!(%error, "progress not committed; the checkpoint has it");
+            tracing::warn!(%error, "progress not committed; the kept shards have it");
+        }
+    }
+}
+
+/// A note of this group's.
+fn note_of(record: &eventlog::Record, group: &str) -> Option<Note> {
+    if record.key.as_deref() != Some(group.as_bytes()) {
+        return None;
+    }
+    codec::decode(record.value.as_deref()?).inspect_err(|error| tracing::warn!(%error, "a note was skipped")).ok()
+}
+
+/// Hands on what the members say until nobody listens; a log that is away is waited for.
+async fn listen(mut board: Feed, group: String, notes: mpsc::Sender<Note>, stop: CancellationToken) {
+    while !stop.is_cancelled() && !notes.is_closed() {
+        let polled = tokio::select! {
+            () = stop.cancelled() => return,
+            polled = board.poll(POLL_WAIT) => polled,
+        };
+        match polled {
+            Ok(records) => {
+                for note in records.iter().filter_map(|record| note_of(record, &group)) {
+                    if notes.send(note).await.is_err() {
+                        return;
+                    }
+                }
+            }
+            Err(error) if error.retryable() || matches!(error, EventLogError::NotAssigned(_)) => {
+                metrics::failed("board");
+                tracing::warn!(%error, "the other analyzers cannot be heard; will be tried again");
+                tokio::time::sleep(RETRY_WAIT).await;
+            }
+            Err(error) => {
+                tracing::error!(%error, "the other analyzers cannot be heard any more");
+                return;
+            }
         }
     }
 }

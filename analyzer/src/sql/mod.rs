@@ -4,24 +4,41 @@
 //! A request's way: `http` → `request` → `engine` (admission, limits, cancel) → `statement`
 //! (parse, read-only gate, `spelling` on the tree) → `functions`, `tables` → `stop` → `answer` (row formats).
 
+#[cfg(feature = "sql")]
 mod answer;
+#[cfg(feature = "sql")]
 mod catalog;
+#[cfg(feature = "sql")]
 mod cell;
+#[cfg(feature = "sql")]
 mod engine;
+#[cfg(feature = "sql")]
 mod error;
+#[cfg(feature = "sql")]
 mod functions;
+#[cfg(feature = "sql")]
 mod http;
 pub mod metrics;
 mod options;
+#[cfg(feature = "sql")]
 mod output;
+#[cfg(feature = "sql")]
 mod period;
+#[cfg(feature = "sql")]
 mod request;
+#[cfg(feature = "sql")]
 mod spelling;
+#[cfg(feature = "sql")]
 mod statement;
+#[cfg(feature = "sql")]
 mod stop;
+#[cfg(feature = "sql")]
 mod tables;
+#[cfg(feature = "sql")]
 mod types;
 
+#[cfg(feature = "sql")]
 pub use error::SqlError;
+#[cfg(feature = "sql")]
 pub use http::router;
 pub use options::{SqlLimits, SqlOptions};

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use types::{Clock, Invalid};
 
+#[cfg(feature = "sql")]
 use crate::history::History;
 
 /// Longest time a query may be given: beyond it a dashboard has long given up, and the thread is wasted.
@@ -85,13 +86,20 @@ pub struct SqlOptions {
     /// `host:port` that errors name, as Druid's do; null in the answer if absent.
     pub host: Option<String>,
     /// Seconds that are on disk, shown with the live ones as one table.
+    #[cfg(feature = "sql")]
     pub history: Option<Arc<History>>,
 }
 
 impl SqlOptions {
     /// Default limits with this clock.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { limits: SqlLimits::default(), clock, host: None, history: None }
+        Self {
+            limits: SqlLimits::default(),
+            clock,
+            host: None,
+            #[cfg(feature = "sql")]
+            history: None,
+        }
     }
 }
 

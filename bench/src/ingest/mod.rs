@@ -2,7 +2,7 @@
 //! Beside it, on the same files in the same run: DuckDB, Polars and chDB doing the same work.
 
 mod input;
-mod ours;
+pub(crate) mod ours;
 mod peers;
 mod service;
 

@@ -175,7 +175,7 @@ pub fn raw_views(path: &Path) -> anyhow::Result<HashMap<String, u64>> {
 }
 
 /// Whole lines of the file, about [`CHUNK`] bytes at once.
-fn each_chunk(path: &Path, mut take: impl FnMut(&[u8]) -> anyhow::Result<()>) -> anyhow::Result<()> {
+pub(crate) fn each_chunk(path: &Path, mut take: impl FnMut(&[u8]) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let mut file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     let mut buffer = vec![0; CHUNK];
     let mut held = 0;
@@ -196,7 +196,7 @@ fn each_chunk(path: &Path, mut take: impl FnMut(&[u8]) -> anyhow::Result<()>) ->
 }
 
 /// The lines of a chunk that begins at byte `base`.
-fn cut(chunk: &[u8], base: u64) -> impl Iterator<Item = (u64, &[u8])> {
+pub(crate) fn cut(chunk: &[u8], base: u64) -> impl Iterator<Item = (u64, &[u8])> {
     let mut start = 0;
     memchr::memchr_iter(b'\n', chunk).map(move |end| {
         let line = (base + start as u64, &chunk[start..end]);

@@ -2,6 +2,7 @@
 //! never let an old report overwrite a newer one.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
@@ -12,6 +13,9 @@ use types::{HeatEntry, HeatReport, PageId, Thresholds, Timestamp};
 pub const MAX_PAGES: usize = 1_100_000;
 /// Most analyzer shards remembered: the most partitions a topic may have.
 pub const MAX_SHARDS: usize = 1024;
+/// A shard that is silent for so long while others speak has been taken over by them: what it said last is forgotten.
+/// Longer than from one snapshot to the next.
+pub const SILENT: Duration = Duration::from_secs(15);
 
 /// What became of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +49,8 @@ pub struct PagesHeat {
 struct Shard {
     sequence: u64,
     made_at: Timestamp,
+    // It has sent a snapshot.
+    complete: bool,
     pages: HashMap<PageId, HeatEntry, FxBuildHasher>,
 }
 
@@ -97,8 +103,11 @@ impl HeatView {
         if report.snapshot {
             self.pages -= shard.pages.len();
             shard.pages.clear();
-            self.complete = true;
+            shard.complete = true;
         }
+        self.forget_others(key, &report);
+        self.complete = self.shards.values().any(|shard| shard.complete);
+        let Some(shard) = self.shards.get_mut(key) else { return ReportFate::Old };
         for entry in report.entries {
             if let Some(known) = shard.pages.get_mut(&entry.page) {
                 *known = entry;
@@ -118,6 +127,23 @@ impl HeatView {
         }
         self.fresh_at = self.fresh_at.max(received.min(report.made_at));
         if gap { ReportFate::TakenAfterGap } else { ReportFate::Taken }
+    }
+
+    // A page is one shard's; when partitions have moved between analyzers, the last to name it has it. Shards that have
+    // fallen silent have been taken over whole.
+    fn forget_others(&mut self, key: &[u8], report: &HeatReport) {
+        for (_, other) in self.shards.iter_mut().filter(|(other, _)| other.as_slice() != key) {
+            let before = other.pages.len();
+            if other.made_at.plus(SILENT) < report.made_at {
+                other.pages.clear();
+                other.complete = false;
+            } else if before > 0 {
+                for entry in &report.entries {
+                    other.pages.remove(&entry.page);
+                }
+            }
+            self.pages -= before - other.pages.len();
+        }
     }
 
     /// The heat of a product with these pages.
@@ -227,6 +253,20 @@ mod tests {
         assert_eq!(view.fresh_at(), seconds(100));
         view.apply(b"0", report(2, seconds(149), vec![]), seconds(150));
         assert_eq!(view.fresh_at(), seconds(149));
+    }
+
+    #[test]
+    fn a_page_that_moved_to_another_analyzer_is_not_counted_twice_and_who_fell_silent_is_forgotten() {
+        let mut view = HeatView::new(seconds(0));
+        let page = |name: &str| vec![PageId::new(name).unwrap()];
+        let all = vec![entry("a", 5, 50, 5, 0.0), entry("b", 6, 60, 6, 0.0)];
+        view.apply(b"0", report(1, seconds(1), all), seconds(1));
+        view.apply(b"4", report(9, seconds(2), vec![entry("b", 7, 70, 7, 0.0)]), seconds(2));
+        assert_eq!((view.of(&page("a")).count60, view.of(&page("b")).count60), (50, 70));
+        assert_eq!(view.pages(), 2);
+        view.apply(b"4", report(10, seconds(17), vec![]), seconds(17));
+        assert_eq!((view.of(&page("a")).count60, view.of(&page("b")).count60), (0, 70), "shard 0 is gone");
+        assert_eq!(view.pages(), 1);
     }
 
     #[test]

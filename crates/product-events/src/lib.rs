@@ -16,7 +16,7 @@ use types::{EventBatch, EventKind, PageId, Timestamp, VisitorHash};
 
 pub use columns::Columns;
 pub use json::write_json;
-pub use read::decode;
+pub use read::{Batch, Numbered, decode, decode_batch};
 
 /// Version 2: an Arrow IPC stream. Version 1, [`EventBatch`] as JSON, is still read.
 pub const VERSION: u8 = 2;

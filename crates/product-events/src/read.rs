@@ -1,9 +1,11 @@
 //! A record's bytes back into events. The columns are read by hand from the stream's bodies, because they are always
 //! the same six: nothing is allocated that the record's own length does not vouch for, and no input panics.
 
+use std::collections::HashMap;
+
 use arrow_ipc::{Buffer, Endianness, Field, Message, RecordBatch, Schema, TimeUnit, Type};
 use types::codec;
-use types::{AccessEvent, EventBatch, PageId, Timestamp, VisitorHash};
+use types::{AccessEvent, EventBatch, EventKind, PageId, Timestamp, VisitorHash};
 
 use crate::columns::ZONE;
 use crate::stream::Messages;
@@ -12,12 +14,71 @@ use crate::{DecodeError, MAX_AT, MAX_EVENTS, MAX_STATUS, MAX_VALUE, SOURCE, VERS
 /// Names of the columns, in their order.
 const NAMES: [&str; 6] = ["page", "kind", "visitor", "status", "at", "offset"];
 
-/// The batch in a record's value; versions 1 and 2.
+/// A batch as it lies in its record: each page once, events by the number of their page.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Batch {
+    /// Identity of the log file, as in [`EventBatch`].
+    pub source: String,
+    /// The pages, each once.
+    pub pages: Vec<PageId>,
+    /// The events, in order of their offsets.
+    pub events: Vec<Numbered>,
+}
+
+/// One event of a [`Batch`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Numbered {
+    /// Which of the batch's pages.
+    pub page: u32,
+    /// What was done.
+    pub kind: EventKind,
+    /// By whom.
+    pub visitor: VisitorHash,
+    /// HTTP status, 0 to 999.
+    pub status: u16,
+    /// When, by the log.
+    pub at: Timestamp,
+    /// Byte offset of the line in its source.
+    pub offset: u64,
+}
+
+impl From<EventBatch> for Batch {
+    fn from(batch: EventBatch) -> Self {
+        let (mut numbers, mut pages) = (HashMap::new(), Vec::new());
+        let number = |event: AccessEvent| {
+            let AccessEvent { page, kind, visitor, status, at, offset } = event;
+            let page = *numbers.entry(page).or_insert_with_key(|page: &PageId| {
+                pages.push(page.clone());
+                (pages.len() - 1) as u32
+            });
+            Numbered { page, kind, visitor, status, at, offset }
+        };
+        let events = batch.events.into_iter().map(number).collect();
+        Self { source: batch.source, pages, events }
+    }
+}
+
+impl From<Batch> for EventBatch {
+    fn from(batch: Batch) -> Self {
+        let event = |event: Numbered| {
+            let Numbered { page, kind, visitor, status, at, offset } = event;
+            AccessEvent { page: batch.pages[page as usize].clone(), kind, visitor, status, at, offset }
+        };
+        Self { events: batch.events.into_iter().map(event).collect(), source: batch.source }
+    }
+}
+
+/// The batch in a record's value, each event with its page; versions 1 and 2.
 pub fn decode(value: &[u8]) -> Result<EventBatch, DecodeError> {
+    decode_batch(value).map(EventBatch::from)
+}
+
+/// The batch in a record's value as it lies there; versions 1 and 2.
+pub fn decode_batch(value: &[u8]) -> Result<Batch, DecodeError> {
     match value {
         [] => Err(DecodeError::Empty),
         _ if value.len() > MAX_VALUE => Err(DecodeError::TooLarge(value.len())),
-        [codec::VERSION, ..] => json(value),
+        [codec::VERSION, ..] => json(value).map(Batch::from),
         [VERSION, stream @ ..] => arrow(stream),
         [version, ..] => Err(DecodeError::Version(*version)),
     }
@@ -42,7 +103,7 @@ fn is_time(millis: i64) -> bool {
     (0..=MAX_AT).contains(&millis)
 }
 
-fn arrow(stream: &[u8]) -> Result<EventBatch, DecodeError> {
+fn arrow(stream: &[u8]) -> Result<Batch, DecodeError> {
     let mut messages = Messages::new(stream);
     let (message, _) = messages.next()?.ok_or(DecodeError::NotArrow("there is no schema"))?;
     let schema = message.header_as_schema().ok_or(DecodeError::NotArrow("it does not begin with its schema"))?;
@@ -52,12 +113,12 @@ fn arrow(stream: &[u8]) -> Result<EventBatch, DecodeError> {
     let pages = read_pages(&message, body, dictionary)?;
 
     let (message, body) = messages.next()?.ok_or(DecodeError::NotArrow("there are no events"))?;
-    let events = read_events(&message, body, &pages)?;
+    let events = read_events(&message, body, pages.len())?;
 
     if messages.next()?.is_some() || !messages.is_over() {
         return Err(DecodeError::NotArrow("something follows the events"));
     }
-    Ok(EventBatch { source, events })
+    Ok(Batch { source, pages, events })
 }
 
 /// The source and the dictionary's id, if the columns are ours.
@@ -137,7 +198,7 @@ fn read_pages(message: &Message<'_>, body: &[u8], dictionary: i64) -> Result<Vec
         .collect()
 }
 
-fn read_events(message: &Message<'_>, body: &[u8], pages: &[PageId]) -> Result<Vec<AccessEvent>, DecodeError> {
+fn read_events(message: &Message<'_>, body: &[u8], pages: usize) -> Result<Vec<Numbered>, DecodeError> {
     let header = message.header_as_record_batch().ok_or(DecodeError::NotArrow("there are no events"))?;
     let body = Body::new(&header, body, &[1; NAMES.len()])?;
     let rows = body.rows;
@@ -152,9 +213,9 @@ fn read_events(message: &Message<'_>, body: &[u8], pages: &[PageId]) -> Result<V
         .zip(body.column(11, rows, |b: [u8; 8]| u64::from_le_bytes(b))?);
     let mut events = Vec::with_capacity(rows);
     for (row, (((((page, kind), visitor), status), at), offset)) in columns.enumerate() {
-        let page = usize::try_from(page).ok().and_then(|page| pages.get(page)).ok_or(DecodeError::PageIndex(row))?;
-        events.push(AccessEvent {
-            page: page.clone(),
+        let known = u32::try_from(page).ok().filter(|page| (*page as usize) < pages);
+        events.push(Numbered {
+            page: known.ok_or(DecodeError::PageIndex(row))?,
             kind: numbered_kind(kind).ok_or_else(|| wrong("kind", row))?,
             visitor: VisitorHash(visitor),
             status: Some(status).filter(|status| *status <= MAX_STATUS).ok_or_else(|| wrong("status", row))?,

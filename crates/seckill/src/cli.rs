@@ -156,7 +156,7 @@ pub struct ReplayArgs {
 /// `seckill top`.
 #[derive(Debug, Args)]
 pub struct TopArgs {
-    /// Access logs, read in the order of their first lines; `-` is standard input; names ending in .gz are unpacked.
+    /// Access logs, read in the order of their first lines; `-` is standard input; gzip'd ones are unpacked.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Length of the window, whole seconds.
@@ -171,6 +171,15 @@ pub struct TopArgs {
     /// One JSON line per final window instead of a table of the last one.
     #[arg(long)]
     pub json: bool,
+    /// One CSV row per hot page and final window instead of a table of the last one.
+    #[arg(long, conflicts_with = "json")]
+    pub csv: bool,
+    /// Only the window that ends at this time, such as 2026-11-11T00:01:00Z; reading stops there.
+    #[arg(long, value_name = "TIME", value_parser = whole_second)]
+    pub at: Option<types::Timestamp>,
+    /// What the lines look like, as in `collector.log_format`: auto, combined, edge, or the text of Nginx's log_format.
+    #[arg(long, default_value = "auto", value_name = "FORMAT")]
+    pub format: String,
     /// How far out of order lines may stand: later ones are dropped and counted, and a window is final (and
     /// printed) this much after its end.
     #[arg(long, default_value = "10m", value_parser = whole_seconds)]
@@ -395,6 +404,14 @@ fn whole_seconds(text: &str) -> Result<std::time::Duration, String> {
         return Err(format!("{text:?} is not a whole number of seconds above 0"));
     }
     Ok(d)
+}
+
+fn whole_second(text: &str) -> Result<types::Timestamp, String> {
+    let at: types::Timestamp = text.parse().map_err(|e: types::Invalid| e.to_string())?;
+    if at.millis() % 1000 != 0 {
+        return Err(format!("{text:?} is within a second; windows end at whole seconds"));
+    }
+    Ok(at)
 }
 
 fn speed(text: &str) -> Result<f64, String> {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{PageId, Timestamp};
 
 /// Where a page stands by the rule of `hot(w)` and `warm(w)`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Temperature {
     /// Neither.

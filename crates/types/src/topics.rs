@@ -10,6 +10,10 @@ pub const PRODUCT_EVENTS_JSON: &str = "product-events-json";
 pub const DEAD_LETTERS: &str = "dead-letters";
 /// What is hot, from the analyzer, each tick.
 pub const HEAT_REPORTS: &str = "heat-reports";
+/// What analyzers keep of each partition's shard (compacted by partition): where to read to have its counts again.
+pub const ANALYZER_SHARDS: &str = "analyzer-shards";
+/// What analyzers of one group tell each other: histograms of counts, and the lines drawn over all of them.
+pub const ANALYZER_BOARD: &str = "analyzer-board";
 /// Each product's tier, phase and epoch after a move (compacted by product).
 pub const PRODUCT_STATE: &str = "product-state";
 /// Grants made by a lease store, to be turned into orders; keyed by product.

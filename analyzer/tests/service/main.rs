@@ -1,17 +1,20 @@
-//! The whole service over real logs in memory and on SQLite: what is appended comes out as reports and
-//! over HTTP, also when the process is killed on the way.
+//! The whole service, alone and as a group, over logs in memory, on SQLite and on a real Kafka: what is appended comes
+//! out as reports and over HTTP, also when analyzers are killed on the way.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+mod group;
+mod stream;
+
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use analyzer::analysis::KeptShard;
 use analyzer::{Analyzer, AnalyzerError, Handle, Options};
 use axum::Router;
 use eventlog::{
-    Consumer, EventLog, Group, MemoryLog, NewRecord, Polled, Retention, SqliteLog, SqliteLogOptions, Start,
-    Subscription, Topic, TopicSpec, partition_for,
+    Consumer, EventLog, Group, MemoryLog, NewRecord, Polled, Retention, Start, Subscription, Topic, TopicSpec,
+    partition_for,
 };
 use http_kit::SharedAuthenticator;
 use rand::{Rng as _, SeedableRng as _};
@@ -20,13 +23,13 @@ use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use types::{
-    AccessEvent, AuthError, Authenticator, BuyerId, Clock, EventBatch, EventKind, HeatReport, HotPage, Identity,
-    PageId, Role, SystemClock, Timestamp, VisitorHash, codec, topics,
+    AccessEvent, AuthError, Authenticator, BuyerId, Clock, EventBatch, EventKind, HeatReport, Identity, PageId, Role,
+    SystemClock, Timestamp, VisitorHash, codec, topics,
 };
 
-const PARTITIONS: u32 = 4;
+pub(crate) const PARTITIONS: u32 = 4;
 /// Far beyond what any step takes; only a step that never comes meets it.
-const GIVE_UP: Duration = Duration::from_secs(120);
+pub(crate) const GIVE_UP: Duration = Duration::from_secs(120);
 
 struct Tokens;
 
@@ -41,13 +44,13 @@ impl Authenticator for Tokens {
     }
 }
 
-async fn ready(log: &dyn EventLog) {
+pub(crate) async fn ready(log: &dyn EventLog) {
     let topic = Topic::new(topics::PRODUCT_EVENTS).unwrap();
     let retention = Retention::Time(Duration::from_secs(3600));
     log.ensure_topic(&TopicSpec { topic, partitions: PARTITIONS, retention }).await.unwrap();
 }
 
-async fn append(log: &dyn EventLog, events: &[AccessEvent]) {
+pub(crate) async fn append(log: &dyn EventLog, events: &[AccessEvent]) {
     let topic = Topic::new(topics::PRODUCT_EVENTS).unwrap();
     for some in events.chunks(50) {
         let mut parts: BTreeMap<u32, Vec<AccessEvent>> = BTreeMap::new();
@@ -62,7 +65,7 @@ async fn append(log: &dyn EventLog, events: &[AccessEvent]) {
     }
 }
 
-fn views(random: &mut ChaCha8Rng, start: Timestamp, seconds: i64, line: &mut u64) -> Vec<AccessEvent> {
+pub(crate) fn views(random: &mut ChaCha8Rng, start: Timestamp, seconds: i64, line: &mut u64) -> Vec<AccessEvent> {
     let event = |n: i64| {
         *line += 100;
         AccessEvent {
@@ -77,44 +80,63 @@ fn views(random: &mut ChaCha8Rng, start: Timestamp, seconds: i64, line: &mut u64
     (0..seconds * 50).map(event).collect()
 }
 
-async fn start(
-    log: &Arc<dyn EventLog>,
-    state: &Path,
-    open: bool,
-) -> (Handle, CancellationToken, JoinHandle<Result<(), AnalyzerError>>) {
+/// A clock that runs twenty times as fast, so that event time runs on quickly when the log has ended, and that stands
+/// still while it is held, so that nobody falls silent because the machine is busy.
+pub(crate) struct Fast {
+    clock: SystemClock,
+    held: Mutex<Option<Timestamp>>,
+}
+
+impl Fast {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { clock: SystemClock::with_speed(20.0), held: Mutex::new(None) })
+    }
+    pub(crate) fn hold(&self) {
+        *self.held.lock().unwrap() = Some(self.clock.now());
+    }
+    pub(crate) fn release(&self) {
+        *self.held.lock().unwrap() = None;
+    }
+}
+
+impl Clock for Fast {
+    fn now(&self) -> Timestamp {
+        self.held.lock().unwrap().unwrap_or_else(|| self.clock.now())
+    }
+    fn real(&self, d: Duration) -> Duration {
+        self.clock.real(d)
+    }
+}
+
+pub(crate) type Running = (Handle, CancellationToken, JoinHandle<Result<(), AnalyzerError>>);
+
+pub(crate) async fn start_on(log: &Arc<dyn EventLog>, clock: Arc<dyn Clock>, open: bool) -> Running {
     let options = Options {
         listen: "127.0.0.1:0".parse().unwrap(),
-        state_dir: state.to_owned(),
         open,
         checkpoint: Duration::from_millis(500),
+        // The same process is started many times; what it writes to disk has tests of its own.
+        history: analyzer::history::HistoryOptions { enabled: false, ..Default::default() },
         ..Options::default()
     };
-    // Twenty times as fast, so that event time runs on quickly when the log has ended.
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::with_speed(20.0));
     let tokens: SharedAuthenticator = Arc::new(Tokens);
-    let analyzer = loop {
-        let made =
-            Analyzer::new(options.clone(), Arc::clone(log), Arc::clone(&clock), Arc::clone(&tokens), Router::new())
-                .await;
-        match made {
-            Ok(analyzer) => break analyzer,
-            // The one that was killed may still be finishing its last write; a real kill leaves no such thread.
-            Err(AnalyzerError::Checkpoint(_)) => tokio::time::sleep(Duration::from_millis(5)).await,
-            Err(error) => panic!("{error}"),
-        }
-    };
+    let analyzer = Analyzer::new(options, Arc::clone(log), clock, tokens, Router::new()).await.unwrap();
     let (handle, stop) = (analyzer.handle(), CancellationToken::new());
     let running = tokio::spawn(analyzer.run(stop.clone()));
     (handle, stop, running)
 }
 
-struct Reports {
+async fn start(log: &Arc<dyn EventLog>, open: bool) -> Running {
+    start_on(log, Fast::new(), open).await
+}
+
+pub(crate) struct Reports {
     consumer: Box<dyn Consumer>,
-    all: Vec<HeatReport>,
+    pub(crate) all: Vec<HeatReport>,
 }
 
 impl Reports {
-    async fn of(log: &Arc<dyn EventLog>) -> Self {
+    pub(crate) async fn of(log: &Arc<dyn EventLog>) -> Self {
         let topic = Topic::new(topics::HEAT_REPORTS).unwrap();
         let retention = Retention::Time(Duration::from_secs(24 * 3600));
         log.ensure_topic(&TopicSpec { topic: topic.clone(), partitions: 1, retention }).await.unwrap();
@@ -122,7 +144,7 @@ impl Reports {
         let subscription = Subscription { group, topics: vec![topic], start: Start::Earliest };
         Self { consumer: log.subscribe(subscription).await.unwrap(), all: Vec::new() }
     }
-    async fn until(&mut self, what: &str, enough: impl Fn(&[HeatReport]) -> bool) {
+    pub(crate) async fn until(&mut self, what: &str, enough: impl Fn(&[HeatReport]) -> bool) {
         let wait = async {
             while !enough(&self.all) {
                 if let Polled::Records(records) = self.consumer.poll(1000, Duration::from_millis(20)).await.unwrap() {
@@ -134,76 +156,6 @@ impl Reports {
         };
         assert!(tokio::time::timeout(GIVE_UP, wait).await.is_ok(), "{what} never came; {} reports did", self.all.len());
     }
-    fn finals(&self) -> BTreeMap<i64, Vec<HotPage>> {
-        let mut finals = BTreeMap::new();
-        for report in self.all.iter().filter(|r| r.is_final) {
-            if let Some(before) = finals.insert(report.window_end.second(), report.hot.clone()) {
-                assert_eq!(before, report.hot, "published twice, but not the same: {}", report.window_end);
-            }
-        }
-        finals
-    }
-}
-
-fn recount(events: &[AccessEvent], end: i64) -> Vec<HotPage> {
-    let mut counts: BTreeMap<&PageId, u64> = BTreeMap::new();
-    events
-        .iter()
-        .filter(|e| (end - 60..end).contains(&e.at.second()))
-        .for_each(|e| *counts.entry(&e.page).or_insert(0) += 1);
-    let mut sorted: Vec<u64> = counts.values().copied().collect();
-    sorted.sort_unstable_by(|a, b| b.cmp(a));
-    let least = if sorted.is_empty() { 0 } else { sorted[sorted.len().div_ceil(100) - 1].max(12) };
-    let mut hot: Vec<_> =
-        counts.into_iter().filter(|(_, c)| *c >= least).map(|(p, count)| HotPage { page: p.clone(), count }).collect();
-    hot.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.page.cmp(&b.page)));
-    hot
-}
-
-async fn killed_again_and_again(log: Arc<dyn EventLog>, seed: u64) {
-    println!("seed {seed}");
-    let random = &mut ChaCha8Rng::seed_from_u64(seed);
-    let state = tempfile::tempdir().unwrap();
-    ready(&*log).await;
-    let mut reports = Reports::of(&log).await;
-    // 2019, so that nothing can be right only because it is compared with the machine's clock.
-    let (begin, mut line, mut events) = (Timestamp::from_seconds(1_548_000_000), 0, Vec::new());
-    let (mut handle, mut stop, mut running) = start(&log, state.path(), true).await;
-    for part in 0..6 {
-        let more = views(random, begin.plus(Duration::from_secs(part * 20)), 20, &mut line);
-        append(&*log, &more).await;
-        events.extend(more);
-        // Killed as soon as a random part of what came so far is final: at times in the middle of a write.
-        let reached = begin.second() + (part as i64 * 20 + random.random_range(1..18)).max(1);
-        reports.until("a final window", |all| all.iter().any(|r| r.is_final && r.window_end.second() >= reached)).await;
-        running.abort();
-        let _ = running.await;
-        (handle, stop, running) = start(&log, state.path(), true).await;
-    }
-    let last = events.iter().map(|e| e.at.second()).max().unwrap();
-    reports.until("the last window", |all| all.iter().any(|r| r.is_final && r.window_end.second() >= last + 60)).await;
-    let finals = reports.finals();
-    for end in begin.second() + 1..=last + 60 {
-        assert_eq!(finals.get(&end), Some(&recount(&events, end)), "window that ends at {end}");
-    }
-    assert!(reports.all.windows(2).all(|two| two[0].sequence < two[1].sequence), "numbers rise over kills");
-    assert!(handle.snapshot().window_end.second() >= last);
-    stop.cancel();
-    running.await.unwrap().unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_again_and_again_on_the_log_in_memory() {
-    for seed in [1, 2, 3] {
-        killed_again_and_again(Arc::new(MemoryLog::new()), seed).await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_again_and_again_on_sqlite() {
-    let folder = tempfile::tempdir().unwrap();
-    let log = SqliteLog::open(&folder.path().join("log.db"), SqliteLogOptions::default()).unwrap();
-    killed_again_and_again(Arc::new(log), 4).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -211,8 +163,7 @@ async fn readers_see_the_top_over_http_and_strangers_do_not() {
     let log: Arc<dyn EventLog> = Arc::new(MemoryLog::new());
     ready(&*log).await;
     let mut reports = Reports::of(&log).await;
-    let state = tempfile::tempdir().unwrap();
-    let (handle, stop, running) = start(&log, state.path(), false).await;
+    let (handle, stop, running) = start(&log, false).await;
     let begin = Timestamp::from_seconds(1_548_000_000);
     let mut events = views(&mut ChaCha8Rng::seed_from_u64(7), begin, 30, &mut 0);
     for n in 0..100 {
@@ -284,31 +235,32 @@ async fn readers_see_the_top_over_http_and_strangers_do_not() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_poisoned_record_a_broken_checkpoint_and_another_log_do_not_stop_it() {
+async fn poisoned_records_and_broken_or_foreign_shards_do_not_stop_it() {
     let log: Arc<dyn EventLog> = Arc::new(MemoryLog::new());
     ready(&*log).await;
     let mut reports = Reports::of(&log).await;
-    let state = tempfile::tempdir().unwrap();
-    std::fs::write(state.path().join("analyzer.checkpoint"), b"damaged").unwrap();
+    let shards = Topic::new(topics::ANALYZER_SHARDS).unwrap();
+    log.ensure_topic(&TopicSpec { topic: shards.clone(), partitions: 1, retention: Retention::Compacted })
+        .await
+        .unwrap();
+    // One kept shard is damaged; another is of a log that had come further than this one.
+    let foreign = KeptShard {
+        partition: 1,
+        shard: analyzer::shard::Kept { next: 1_000, ..Default::default() },
+        ..KeptShard::default()
+    };
+    let kept = vec![
+        NewRecord::keyed(&b"analyzer/0"[..], &b"damaged"[..], Timestamp::default()),
+        NewRecord::keyed(&b"analyzer/1"[..], codec::encode(&foreign).unwrap(), Timestamp::default()),
+        NewRecord::keyed(&b"another-group/2"[..], codec::encode(&foreign).unwrap(), Timestamp::default()),
+    ];
+    log.append(&shards, kept).await.unwrap();
     let topic = Topic::new(topics::PRODUCT_EVENTS).unwrap();
     let poison = (0..PARTITIONS).map(|p| NewRecord::to_partition(p, &b"\x01{\"source\":1}"[..], Timestamp::default()));
     log.append(&topic, poison.collect()).await.unwrap();
-    let (_, stop, running) = start(&log, state.path(), true).await;
+    let (_, stop, running) = start(&log, true).await;
     append(&*log, &views(&mut ChaCha8Rng::seed_from_u64(1), Timestamp::from_seconds(1_548_000_000), 5, &mut 0)).await;
     reports.until("a report", |all| all.iter().any(|r| !r.is_final && r.total == 250)).await;
-    assert!(state.path().join("analyzer.checkpoint.unusable").exists());
-    let highest = reports.all.last().unwrap().sequence;
-    stop.cancel();
-    running.await.unwrap().unwrap();
-
-    // The same directory with an empty log: its checkpoint would skip everything that is to come.
-    let other: Arc<dyn EventLog> = Arc::new(MemoryLog::new());
-    ready(&*other).await;
-    let mut reports = Reports::of(&other).await;
-    let (_, stop, running) = start(&other, state.path(), true).await;
-    append(&*other, &views(&mut ChaCha8Rng::seed_from_u64(1), Timestamp::from_seconds(1_548_000_000), 5, &mut 0)).await;
-    reports.until("a report", |all| all.iter().any(|r| !r.is_final && r.total == 250)).await;
-    assert!(reports.all[0].sequence > highest, "numbers go on rising all the same");
     stop.cancel();
     running.await.unwrap().unwrap();
 }
