@@ -149,16 +149,8 @@ impl FlowControl {
         if resources.len() >= self.options.resources {
             return Err(NoRoom(resources.len()));
         }
-        let name: Arc<str> = name.into();
-        let state = Arc::new(State {
-            name: name.clone(),
-            system: inbound.then(|| self.system.clone()),
-            node: Arc::default(),
-            origins: Default::default(),
-            rules: arc_swap::ArcSwap::new(ruled.of(&name)),
-            blocked: Default::default(),
-        });
-        resources.insert(name, state.clone());
+        let state = Arc::new(State::new(name.into(), inbound.then(|| self.system.clone()), ruled.of(name)));
+        resources.insert(state.name.clone(), state.clone());
         Ok(Resource { state })
     }
 
@@ -198,14 +190,7 @@ impl FlowControl {
         if resources.len() >= self.options.resources {
             return None;
         }
-        let state = Arc::new(State {
-            name: name.clone(),
-            system: Some(self.system.clone()),
-            node: Arc::default(),
-            origins: Default::default(),
-            rules: Default::default(),
-            blocked: Default::default(),
-        });
+        let state = Arc::new(State::new(name.clone(), Some(self.system.clone()), Arc::default()));
         resources.insert(name.clone(), state.clone());
         Some(state.node.clone())
     }

@@ -190,6 +190,18 @@ fn abandon_probes(rules: &Compiled, probes: u64) {
 }
 
 impl State {
+    /// A resource that nobody has entered yet.
+    pub(crate) fn new(name: Arc<str>, system: Option<Arc<System>>, rules: Arc<Compiled>) -> Self {
+        Self {
+            name,
+            system,
+            node: Arc::default(),
+            origins: Origins::default(),
+            rules: ArcSwap::new(rules),
+            blocked: Default::default(),
+        }
+    }
+
     fn refused(&self, block: Block) -> Verdict {
         if let Some(i) = Kind::ALL.iter().position(|kind| *kind == block.kind) {
             self.blocked[i].fetch_add(1, Ordering::Relaxed);
